@@ -1,0 +1,47 @@
+"""What every source of images offers: a `Dataset` of one or two `Split`s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Split(Protocol):
+    """The training or the validation images, read one at a time and from any thread.
+
+    labels: int32 (N,), indices into the data set's `classes`.
+    names: N strings that tell a person which image it is (a path, a member of an archive).
+    """
+
+    labels: npt.NDArray[np.int32]
+    names: Sequence[str]
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        """Image `index`: uint8 (size, size, 3), RGB, always the same for the same index.
+
+        Raises DataError, naming the image, if it cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of one task.
+
+    name: what to call it in a log or below a picture.
+    classes: the classes' identities in label order (folder names); they go into checkpoints.
+    titles: what a person calls the classes; the same as `classes` where nothing better is known.
+    train, val: the splits; `val` is None where there are no validation images at all.
+    notes: what the user should know about how the data was taken, one sentence each.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    titles: tuple[str, ...]
+    train: Split
+    val: Split | None
+    notes: tuple[str, ...] = ()

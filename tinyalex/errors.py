@@ -1,0 +1,52 @@
+"""What can go wrong for a user, each kind with the exit code of the `tinyalex` command.
+
+A message is one paragraph that names the file, the value and the remedy; the command prints it
+without a traceback. Codes 130 and 143 (Ctrl-C, SIGTERM) are the shell's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinyalexError(Exception):
+    """Base of all errors that a user can mend. `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class UsageError(TinyalexError):
+    """A flag, a name or a combination of settings that cannot be used."""
+
+    exit_code = 2
+
+
+class DivergedError(TinyalexError):
+    """The loss or a parameter is no longer finite."""
+
+    exit_code = 3
+
+
+class DataError(TinyalexError):
+    """Images or folders that cannot be read or do not make sense."""
+
+    exit_code = 4
+
+
+class CheckpointError(TinyalexError):
+    """A checkpoint that is damaged or belongs to another network."""
+
+    exit_code = 5
+
+
+class WriteError(TinyalexError):
+    """The output folder cannot be written."""
+
+    exit_code = 6
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' for the known word nearest to `word`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
