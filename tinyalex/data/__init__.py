@@ -1,1 +1,26 @@
 """From files to uint8 images and labels: the built-in images, folders, archives, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyalex.data.dataset import Dataset
+
+
+def open_data(
+    path: str | None, size: int, seed: int, classes: Sequence[str] | None = None
+) -> Dataset:
+    """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
+
+    seed: of the hold-out where there is no validation folder. classes: label by these names, a
+    checkpoint's, instead of by the folders'. Raises DataError.
+    """
+    if path is None:
+        from tinyalex.data.builtin import builtin_dataset
+
+        return builtin_dataset(size=size)
+
+    from tinyalex.data.folders import open_dataset
+
+    return open_dataset(Path(path), size, seed=seed, classes=classes)

@@ -1,0 +1,29 @@
+"""The training loop in plain sight: five epochs of `mini` on the built-in images, from Python."""
+
+import numpy as np
+
+from tinyalex.architectures import get_architecture
+from tinyalex.backend import get_backend
+from tinyalex.data import open_data
+from tinyalex.data.batches import batches, epoch_order, mean_and_colour
+from tinyalex.draws import initial_parameters, training_draws
+from tinyalex.evaluate import evaluate
+from tinyalex.network import Network
+from tinyalex.optimizer import SGD
+
+ops, mini = get_backend("reference"), get_architecture("mini")
+data = open_data(None, mini.data.image_size, seed=0)
+mean, colour = mean_and_colour(data.train, mini.data.image_size, seed=0, workers=2)
+parameters = initial_parameters(mini, seed=0)
+network = Network(mini, ops, parameters, mean)
+sgd = SGD(network, mini.recipe, {name: np.zeros_like(w) for name, w in parameters.items()})
+
+for epoch in range(5):
+    order = epoch_order(0, epoch, len(data.train.labels))
+    for number, batch in enumerate(batches(data.train, order, mini.recipe.batch_size, workers=2)):
+        draws = training_draws(mini, len(batch.labels), colour, 0, epoch, number)
+        logits, tape = network.forward(batch.images, draws)
+        loss, cache = ops.softmax_cross_entropy(logits, batch.labels)
+        sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), mini.recipe.lr)
+    scores = evaluate([network], data.val, mini.recipe.batch_size)
+    print(f"epoch {epoch + 1}: loss {float(loss):.3f}, top-1 error {100 * scores.top1_error:.1f} %")

@@ -1,0 +1,63 @@
+"""The definition: every layer forward and backward in NumPy, each beside its formula.
+
+Activations are (N, H, W, C), weights (O, kh, kw, C/groups). Each function follows the dtype of its
+input, so that float64 gives the truth and float32 what a run computes.
+`tinyalex.backend.Backend` is the contract that this module satisfies.
+"""
+
+import numpy as np
+
+from tinyalex.reference.activation import (
+    dropout,
+    dropout_backward,
+    relu,
+    relu_backward,
+    tanh,
+    tanh_backward,
+)
+from tinyalex.reference.augment import augment
+from tinyalex.reference.conv import conv2d, conv2d_backward
+from tinyalex.reference.linear import linear, linear_backward
+from tinyalex.reference.loss import softmax_cross_entropy, softmax_cross_entropy_backward
+from tinyalex.reference.lrn import lrn, lrn_backward, lrn_map, lrn_map_backward
+from tinyalex.reference.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
+from tinyalex.reference.sgd import sgd_update
+
+__all__ = [
+    "asarray",
+    "augment",
+    "avg_pool",
+    "avg_pool_backward",
+    "conv2d",
+    "conv2d_backward",
+    "dropout",
+    "dropout_backward",
+    "fusions",
+    "linear",
+    "linear_backward",
+    "lrn",
+    "lrn_backward",
+    "lrn_map",
+    "lrn_map_backward",
+    "max_pool",
+    "max_pool_backward",
+    "name",
+    "relu",
+    "relu_backward",
+    "sgd_update",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "synchronize",
+    "tanh",
+    "tanh_backward",
+    "to_numpy",
+]
+
+name = "reference"
+fusions: dict[tuple[str, ...], tuple[object, object]] = {}
+asarray = np.asarray
+to_numpy = np.asarray
+
+
+def synchronize() -> None:
+    """NumPy has finished when it returns."""

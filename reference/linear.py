@@ -1,0 +1,47 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.reference.pieces import in_pieces
+
+Array = npt.NDArray[Any]
+Cache = tuple[Array, Array]
+
+
+def linear(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+    """y = x w^T + b, one product in pieces of neurons.
+
+    x: (N, H, W, C) or (N, I), read flat, so that there is no flatten layer. w: (O, I). b: (O,).
+    y: (N, O). The cache is x and w.
+    """
+    flat = x.reshape(len(x), -1)
+    y = np.empty((len(x), len(w)), x.dtype)
+
+    def work(piece: slice) -> None:
+        np.matmul(flat, w[piece].T, out=y[:, piece])
+        y[:, piece] += b[piece]
+
+    in_pieces(work, len(w))
+    return y, (x, w)
+
+
+def linear_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """dx = dy w, dw = dy^T x, db = sum of dy over the images. dx has the shape of x."""
+    x, w = cache
+    flat = x.reshape(len(x), -1)
+    dx, dw = np.empty_like(flat), np.empty_like(w)
+
+    def neurons(piece: slice) -> None:
+        np.matmul(dy[:, piece].T, flat, out=dw[piece])
+
+    def inputs(piece: slice) -> None:
+        np.matmul(dy, w[:, piece], out=dx[:, piece])
+
+    in_pieces(neurons, len(w))
+    in_pieces(inputs, flat.shape[1])
+    return dx.reshape(x.shape), dw, dy.sum(0)

@@ -1,0 +1,40 @@
+"""Work cut into fixed pieces, shared out among the processor's cores.
+
+The cuts depend on the shapes alone and partial sums are added in the order of the pieces, so the
+result is the same, bit for bit, on any number of cores. Within a piece BLAS runs on one thread:
+threads of ours over pieces beat BLAS's own over one product at a time, because they also share the
+copying between the products.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+PIECES = 8  # up to 8 cores find work; more pieces would only make each product smaller
+CACHE_BYTES = 1 << 20  # what a core's second-level cache holds at least half of
+
+T = TypeVar("T")
+
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_threads = ThreadPoolExecutor(min(PIECES, _cores or 1), thread_name_prefix="reference")
+_blas = ThreadpoolController()
+
+
+def in_pieces(work: Callable[[slice], T], count: int) -> list[T]:
+    """[work(piece), ...] for the pieces of range(count), in their order."""
+    length = -(-count // PIECES)
+    pieces = [slice(i, min(i + length, count)) for i in range(0, count, length)]
+    with _blas.limit(limits=1, user_api="blas"):
+        return list(_threads.map(work, pieces))
+
+
+def in_cache(piece: slice, bytes_each: int) -> Iterator[slice]:
+    """Cuts a piece into runs, each of one element or as many as stay in a core's cache."""
+    length = max(1, CACHE_BYTES // bytes_each)
+    for start in range(piece.start, piece.stop, length):
+        yield slice(start, min(start + length, piece.stop))

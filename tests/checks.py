@@ -1,0 +1,110 @@
+"""How near is near enough: every tolerance of the tests, and the comparison of two backends.
+
+Sums of whole numbers are exact in any order and are compared bit for bit. Other results may differ
+by some roundings of the terms they add up, which counts also where the terms cancel.
+"""
+
+import numpy as np
+from strategies import Call, integers
+
+SUMS = 16
+"""Roundings of a sum of products, in units of the dtype's epsilon. Measured: 5."""
+
+POWERS = 84
+"""Roundings of a power or an exponential: 1e-5 in float32."""
+
+TORCH = 1e-12
+"""One layer in float64, PyTorch and the reference; relative to the largest element."""
+
+STEPS = 1e-9
+"""The parameters after steps of a whole network in float64. Measured: 3e-15."""
+
+FLOAT32_LOSS, FLOAT32_GRADIENT = 1e-5, 2e-2
+"""One step of a whole network in float32: relative error of the loss, and |d| / |g| of a gradient.
+
+Where rounding changes the sign of a ReLU's input or the winner of a max pool, gradients differ by
+a percent and neither is wrong."""
+
+POWER_OPS = {"tanh", "lrn", "lrn_map", "softmax_cross_entropy"}
+
+
+def agree(ops, truth, call: Call, dtype) -> None:
+    """Asserts that `ops`, computing in dtype, agrees with `truth`, computing in float64."""
+    actual, expected = results(ops, call, dtype), results(truth, call, np.float64)
+    terms = absolute_terms(truth, call, expected)
+    for tensor, value in actual.items():
+        assert value.dtype == dtype, tensor
+        if call.fill is integers and call.op not in POWER_OPS:
+            np.testing.assert_array_equal(value, expected[tensor].astype(dtype), tensor)
+        else:
+            near(value, expected[tensor], terms[tensor], POWERS if call.op in POWER_OPS else SUMS)
+
+
+def near(actual, expected, terms, roundings) -> None:
+    """Asserts |actual - expected| <= roundings * epsilon * terms, element by element."""
+    assert actual.shape == expected.shape
+    excess = np.abs(actual - expected) - roundings * np.finfo(actual.dtype).eps * terms
+    assert not (excess > 0).any(), f"beyond the tolerance by up to {excess.max():.3g}"
+
+
+def relative(actual, expected) -> float:
+    """The largest difference, relative to the largest element."""
+    assert actual.shape == expected.shape
+    largest = np.abs(expected).max()
+    return float(np.abs(actual - expected).max() / (largest if largest else 1))
+
+
+def relative_l2(actual, expected) -> float:
+    """|actual - expected| / |expected|."""
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+def results(ops, call: Call, dtype) -> dict:
+    """y and the gradients of a call, under their names, as NumPy arrays."""
+    arguments = [
+        ops.asarray(a) if isinstance(a, np.ndarray) else a for a in call.arguments_as(dtype)
+    ]
+    y, cache = getattr(ops, call.op)(*arguments)
+    tensors = {"y": ops.to_numpy(y)}
+    if call.op != "augment":
+        gradients = backward(ops, call.op, ops.asarray(call.dy(tensors["y"])), cache)
+        names = ("dx", "dw", "db")[: len(gradients)]
+        tensors |= {name: ops.to_numpy(g) for name, g in zip(names, gradients, strict=True)}
+    return tensors
+
+
+def backward(ops, op, dy, cache) -> tuple:
+    """The gradients by the arrays that a layer is differentiated by; the loss takes no dy."""
+    function = getattr(ops, f"{op}_backward")
+    gradients = function(cache) if op == "softmax_cross_entropy" else function(dy, cache)
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def absolute_terms(ops, call: Call, expected: dict) -> dict:
+    """For each element of the results the sum of the absolute values of what it adds up."""
+    arguments = call.arguments_as(np.float64)
+    positive = [np.abs(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    terms = {tensor: np.abs(value) for tensor, value in expected.items()}
+    match call.op:
+        case "augment":
+            images, mean, *rest = positive
+            terms["y"], _ = ops.augment(images, -mean, *rest)
+        case "conv2d" | "linear" | "avg_pool":
+            y, cache = getattr(ops, call.op)(*positive)
+            dx, *dw_db = backward(ops, call.op, np.abs(call.dy(y)), cache)
+            terms |= {"y": y, "dx": dx} | dict(zip(("dw", "db"), dw_db))
+        case "max_pool":
+            _, cache = ops.max_pool(*arguments)
+            terms["dx"] = ops.max_pool_backward(np.abs(call.dy(expected["y"])), cache)
+        case "tanh":  # 1 - y^2
+            terms["dx"] = np.abs(call.dy(expected["y"])) * (1 + expected["y"] ** 2)
+        case "lrn" | "lrn_map":  # dx = direct - through the scale; on absolute values both >= 0
+            y, cache = getattr(ops, call.op)(*positive)
+            (difference,) = backward(ops, call.op, np.abs(call.dy(y)), cache)
+            unit = np.divide(y, positive[0], out=np.zeros_like(y), where=y != 0)
+            terms["dx"] = 2 * np.abs(call.dy(y)) * unit - difference
+        case "softmax_cross_entropy":  # p - onehot, over N
+            logits, _ = arguments
+            terms["y"] = 2 * np.abs(logits).max() + np.log(logits.shape[1])
+            terms["dx"] = np.full(logits.shape, 2 / len(logits))
+    return terms

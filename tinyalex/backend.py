@@ -1,0 +1,110 @@
+"""The interface that every backend offers, and how one is chosen.
+
+`y, cache = op(x, ...)` computes a layer; `op_backward(dy, cache)` returns the gradient of the loss
+by x, and for layers with parameters a tuple dx, dw, db. What a cache holds is the backend's own
+affair. Formulas stand in `tinyalex.reference`; what both backends must agree on at the edges stands
+here:
+
+- relu: the derivative at 0 is 0.
+- max_pool: of equal maxima the first in row-major order of the window takes the gradient.
+- relu and max_pool pass gradients that are finite; what an infinite one becomes is not specified.
+- pools round the output size down; with `ceil` up, and a window cut off by the border takes the
+  maximum or the mean of the pixels inside.
+- lrn: the window of n starts floor(n/2) channels below, is clipped to its tower, and alpha
+  multiplies the plain sum of squares.
+- augment: crop, then flip; the mean moves with the crop.
+- No function draws a random number: crops, flips, colour shifts and dropout masks are arguments.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from tinyalex.errors import UsageError
+
+Array = Any
+"""A NumPy array, or the array type of another backend: made by `asarray`, read by `to_numpy`."""
+
+Cache = Any
+
+Fusion = tuple[Callable[..., tuple[Array, Cache]], Callable[..., Any]]
+"""The forward and the backward of several layers in one."""
+
+
+class Backend(Protocol):
+    """Activations (N, H, W, C) and (N, features), weights (O, kh, kw, C/groups) and (O, inputs)."""
+
+    name: str
+
+    fusions: Mapping[tuple[str, ...], Fusion]
+    """Runs of row kinds that have one function, which takes its rows' arguments in row order."""
+
+    def asarray(self, a: Any, /) -> Array: ...
+    def to_numpy(self, a: Array, /) -> Any: ...
+    def synchronize(self) -> None: ...
+
+    def augment(
+        self,
+        images: Array,
+        mean: Array,
+        corner: Array,
+        flip: Array,
+        shift: Array,
+        size: int,
+        scale: float,
+    ) -> tuple[Array, Cache]: ...
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
+    ) -> tuple[Array, Cache]: ...
+    def conv2d_backward(self, dy: Array, cache: Cache, need_dx: bool = True) -> Any: ...
+
+    def relu(self, x: Array) -> tuple[Array, Cache]: ...
+    def relu_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def tanh(self, x: Array) -> tuple[Array, Cache]: ...
+    def tanh_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def lrn(
+        self, x: Array, n: int, k: float, alpha: float, beta: float, groups: int
+    ) -> tuple[Array, Cache]: ...
+    def lrn_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def lrn_map(
+        self, x: Array, n: int, k: float, alpha: float, beta: float
+    ) -> tuple[Array, Cache]: ...
+    def lrn_map_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def max_pool(self, x: Array, size: int, stride: int, ceil: bool) -> tuple[Array, Cache]: ...
+    def max_pool_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def avg_pool(self, x: Array, size: int, stride: int, ceil: bool) -> tuple[Array, Cache]: ...
+    def avg_pool_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def linear(self, x: Array, w: Array, b: Array) -> tuple[Array, Cache]: ...
+    def linear_backward(self, dy: Array, cache: Cache) -> tuple[Array, Array, Array]: ...
+
+    def dropout(self, x: Array, keep: Array | None, scale: float) -> tuple[Array, Cache]: ...
+    def dropout_backward(self, dy: Array, cache: Cache) -> Array: ...
+
+    def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Cache]: ...
+    def softmax_cross_entropy_backward(self, cache: Cache) -> Array: ...
+
+    def sgd_update(
+        self,
+        weights: Sequence[Array],
+        gradients: Sequence[Array],
+        velocities: Sequence[Array],
+        rates: Sequence[float],
+        momentum: float,
+        decays: Sequence[float],
+    ) -> None: ...
+
+
+def get_backend(name: str) -> Backend:
+    """The backend of that name, imported now. "auto" takes the reference, which runs anywhere."""
+    if name not in ("auto", "reference"):
+        raise UsageError(f"There is no backend {name!r}. This version has: reference.")
+    return cast(Backend, importlib.import_module("tinyalex.reference"))

@@ -1,0 +1,170 @@
+"""From a split to batches of uint8 images: the order, the decoding ahead, the statistics."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.data.dataset import Split
+
+# What a seed is used for here. Two purposes must not draw the same numbers.
+_ORDER, _SAMPLE = 0x0D, 0x5A
+_AHEAD = 2  # batches under way while one is used
+KEEP_BYTES = 2**30
+
+Indices = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: uint8 (n, size, size, 3); labels: int32 (n,); waited: the seconds it took to come."""
+
+    images: Pixels
+    labels: npt.NDArray[np.int32]
+    waited: float
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> Indices:
+    """The order in which an epoch visits `count` images: a permutation, int64 (count,)."""
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+
+
+def batches(
+    split: Split, indices: Indices, batch_size: int, *, start: int = 0, workers: int
+) -> Iterator[Batch]:
+    """The images `indices` of `split`, `batch_size` at a time; the last batch has what is left.
+
+    start: batches to skip, without decoding them, so as to resume inside an epoch.
+    workers: threads that decode ahead; 0 decodes in the caller. The batches do not depend on it.
+    What `split.read` raises is raised at the batch it belongs to. When the iterator has ended, has
+    raised or is closed, its threads have ended too.
+    """
+    chunks = [
+        indices[first : first + batch_size]
+        for first in range(start * batch_size, len(indices), batch_size)
+    ]
+    if not chunks:
+        return
+    shape = split.read(int(chunks[0][0])).shape  # reads one image twice, to learn the size of all
+    if workers == 0:
+        for chunk in chunks:
+            begin = perf_counter()
+            images = np.empty((len(chunk), *shape), np.uint8)
+            _fill(images, split, chunk, threading.Event())
+            yield Batch(images, split.labels[chunk], perf_counter() - begin)
+        return
+
+    stop = threading.Event()
+    under_way: deque[tuple[Indices, Pixels, Sequence[Future[None]]]] = deque()
+
+    def finished() -> Batch:
+        begin = perf_counter()
+        chunk, images, parts = under_way.popleft()
+        for part in parts:
+            part.result()
+        return Batch(images, split.labels[chunk], perf_counter() - begin)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for chunk in chunks:
+                images = np.empty((len(chunk), *shape), np.uint8)
+                parts = [  # every worker has its share of every batch, so that the next comes first
+                    pool.submit(_fill, images[share], split, chunk[share], stop)
+                    for share in _shares(len(chunk), workers)
+                ]
+                under_way.append((chunk, images, parts))
+                if len(under_way) > _AHEAD:
+                    yield finished()
+            while under_way:
+                yield finished()
+        finally:
+            stop.set()
+
+
+def _shares(count: int, workers: int) -> list[slice]:
+    """`count` items cut into at most `workers` runs of nearly the same length."""
+    ends = [count * worker // workers for worker in range(workers + 1)]
+    return [slice(*ends[worker : worker + 2]) for worker in range(workers)]
+
+
+def _fill(images: Pixels, split: Split, indices: Indices, stop: threading.Event) -> None:
+    for image, index in zip(images, indices, strict=True):
+        if stop.is_set():
+            return
+        image[...] = split.read(int(index))
+
+
+class Kept:
+    """A Split that decodes each image of `split` once and keeps it, N * size * size * 3 bytes."""
+
+    def __init__(self, split: Split, size: int) -> None:
+        self.labels = split.labels
+        self.names = split.names
+        self._split = split
+        self._images = np.empty((len(split.labels), size, size, 3), np.uint8)
+        self._known = np.zeros(len(split.labels), bool)
+
+    def read(self, index: int) -> Pixels:
+        if not self._known[index]:  # two threads may both come here: they write the same bytes
+            self._images[index] = self._split.read(index)
+            self._known[index] = True
+        image: Pixels = self._images[index]
+        image.flags.writeable = False
+        return image
+
+
+def keep_in_memory(split: Split, size: int) -> Split:
+    """`split` so that later epochs do not decode again, or as it is if that takes over 1 GiB."""
+    return Kept(split, size) if len(split.labels) * size * size * 3 <= KEEP_BYTES else split
+
+
+def mean_and_colour(
+    split: Split,
+    size: int,
+    *,
+    seed: int,
+    workers: int,
+    limit: int = 10_000,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The mean image and the colour directions of `split`, in one pass over its images.
+
+    mean: float32 (size, size, 3), the mean of each pixel.
+    colour: float32 (3, 3), rows R, G, B. Column j is the j-th principal component of the RGB values
+    times its standard deviation, the largest first; its largest entry is positive. `colour @ a`
+    with a ~ N(0, 0.1) is the colour shift of the paper (whose text says eigenvalue where its code
+    has the standard deviation).
+    limit: of more images than this a sample is taken, drawn by `seed`.
+    progress: called with the number of images of each batch that is done.
+
+    The sums are of integers below 2**53, so they are exact in any order.
+    """
+    indices = np.arange(len(split.labels))
+    if len(indices) > limit:
+        sample = np.random.default_rng([seed, _SAMPLE]).choice(len(indices), limit, replace=False)
+        indices = np.sort(sample)
+    total = np.zeros((size, size, 3), np.int64)
+    products = np.zeros((3, 3), np.float64)
+    for batch in batches(split, indices, 32, workers=workers):
+        total += batch.images.sum(axis=0, dtype=np.int64)
+        pixels = batch.images.reshape(-1, 3).astype(np.float64)
+        products += pixels.T @ pixels
+        if progress:
+            progress(len(batch.labels))
+    mean = (total / len(indices)).astype(np.float32)
+
+    count = len(indices) * size * size
+    average = total.sum(axis=(0, 1)) / count
+    variances, vectors = np.linalg.eigh(products / count - np.outer(average, average))
+    colour = vectors * np.sqrt(np.maximum(variances, 0))  # rounding may take a zero below zero
+    colour = colour[:, ::-1]  # eigh has the smallest first
+    largest = np.take_along_axis(colour, abs(colour).argmax(axis=0, keepdims=True), axis=0)
+    return mean, np.where(largest < 0, -colour, colour).astype(np.float32)

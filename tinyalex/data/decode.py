@@ -1,0 +1,156 @@
+"""The bytes of one image file -> one square RGB picture, uint8 (size, size, 3).
+
+Every kind of file has one defined result:
+
+    file (Pillow's mode)                     result
+    RGB, RGBX, YCbCr, CMYK, HSV, LAB, P      Pillow's conversion to RGB
+    1, L                                     the grey value three times
+    16-bit grey (I;16, I)                    0..65535 scaled to 0..255 and rounded
+    32-bit float grey (F)                    0..1 scaled to 0..255 and rounded
+    I, F beyond those ranges, or NaN         refused: nobody can say what white is
+    LA, PA, RGBA, or a transparent colour    laid on white, as a viewer shows it
+    EXIF orientation                         applied, also to TIFF; broken EXIF counts as none
+    animation, several pages                 the first frame
+    truncated, empty, not an image           DataError
+
+Then the centre square, as large as the picture allows, is resized to `size`, antialiased (bilinear,
+its support widened by the scale). That is "short side to `size`, then centre crop" in one step, of
+which no intermediate picture can become huge.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+from contextlib import ExitStack
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from tinyalex.errors import DataError
+
+# Named, so that no other of Pillow's readers meets a stranger's file: EPS would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# 64 million pixels are 192 MB as RGB. Pillow itself refuses more than 179 million.
+MAX_PIXELS = 64_000_000
+
+_WHITE = {"I": 65535, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I;16N": 65535, "F": 1}
+_ALPHA = ("LA", "PA", "RGBA", "RGBa")
+_ORIENTATION = 0x0112  # the EXIF tag; 1 means upright
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(
+    data: bytes, size: int, name: str, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """The centre square of the image in `data`: uint8 (size, size, 3), RGB, read-only.
+
+    name: what to call the image in an error.
+    max_pixels: a larger picture is refused before its pixels are decoded.
+    Raises DataError for whatever cannot be decoded completely.
+    """
+    if not data:
+        raise DataError(f"{name} is empty (0 bytes). Remove it, or fetch it again.")
+    try:
+        with _pillow_silent:
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > max_pixels:
+                raise DataError(
+                    f"{name} is {image.width} x {image.height} pixels, more than the limit of "
+                    f"{max_pixels:,}. Make it smaller, or raise the limit (--max-pixels)."
+                )
+            return centre_square(_rgb(_upright(image)), size)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as cause:
+        raise DataError(f"{name} is too large: {cause} Make it smaller.") from cause
+    except UnidentifiedImageError as cause:
+        raise DataError(
+            f"{name} is damaged, or not an image in a format that is read here "
+            f"({', '.join(FORMATS)}). Remove it, or convert it to JPEG or PNG."
+        ) from cause
+    except Exception as cause:  # damaged bytes surface from Pillow as almost anything
+        raise DataError(
+            f"{name} cannot be decoded: {cause or type(cause).__name__}. "
+            "Remove it, or fetch it again."
+        ) from cause
+
+
+def centre_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """The centre of an RGB image resized to uint8 (size, size, 3), read-only.
+
+    The square lies on whole pixels, so that an image that has the right short side is not blurred.
+    """
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    box = (left, top, left + short, top + short)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # first: PNG may carry its EXIF behind the pixels, and TIFF turns by itself
+    try:
+        turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, struct.error):
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    white = _WHITE.get(image.mode)
+    if white is not None:
+        return Image.fromarray(_grey(np.asarray(image, np.float32), white)).convert("RGB")
+    if image.mode in _ALPHA or "transparency" in image.info:
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(values: npt.NDArray[np.float32], white: int) -> npt.NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= white:  # NaN fails too
+        raise ValueError(f"its values run from {low:g} to {high:g}, not within 0 to {white}")
+    grey: npt.NDArray[np.uint8] = np.rint(values * np.float32(255 / white)).astype(np.uint8)
+    return grey
+
+
+class _PillowSilent:
+    """Keeps Pillow's warnings (EXIF, size) to itself while any thread decodes.
+
+    What matters about a file is its result or its DataError, whatever the warning filters are.
+    `warnings.catch_warnings` swaps a list that all threads share, so that two threads inside it
+    would undo each other: the first one in swaps it, the last one out swaps it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._swap = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._swap.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._inside += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._swap.close()
+
+
+_pillow_silent = _PillowSilent()

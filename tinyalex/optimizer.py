@@ -1,0 +1,44 @@
+"""Momentum SGD: which parameter moves at which rate and decays by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinyalex.architectures import Recipe
+from tinyalex.backend import Array
+from tinyalex.network import Network
+from tinyalex.rows import Conv2d, Linear
+
+
+class SGD:
+    """The paper's update over all parameters of a network. The formula: `sgd_update`.
+
+    velocities: one array per parameter, of its shape; zeros at the start.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, velocities: Mapping[str, Any]) -> None:
+        self.network = network
+        self.momentum = recipe.momentum
+        self.velocities = {name: network.ops.asarray(v) for name, v in velocities.items()}
+        self.multipliers: dict[str, float] = {}
+        self.decays: dict[str, float] = {}
+        for row in network.architecture.rows:
+            if isinstance(row, Conv2d | Linear):
+                weight, bias = f"{row.name}.weight", f"{row.name}.bias"
+                own = row.weight_decay
+                self.decays |= {weight: recipe.weight_decay if own is None else own, bias: 0.0}
+                self.multipliers[weight] = row.lr_multiplier
+                self.multipliers[bias] = row.lr_multiplier * recipe.bias_lr_multiplier
+
+    def step(self, gradients: Mapping[str, Array], lr: float) -> None:
+        """Moves the network's parameters, in place."""
+        names = list(self.network.parameters)
+        self.network.ops.sgd_update(
+            [self.network.parameters[name] for name in names],
+            [gradients[name] for name in names],
+            [self.velocities[name] for name in names],
+            [lr * self.multipliers[name] for name in names],
+            self.momentum,
+            [self.decays[name] for name in names],
+        )
