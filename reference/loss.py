@@ -17,6 +17,8 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Cache]:
     logits: (N, classes). labels: integers (N,). loss: a scalar array. The row's maximum is taken
     away first, which changes nothing in p and keeps exp finite. The cache is p and the labels.
     """
+    if labels.shape != logits.shape[:1] or (labels < 0).any():
+        raise ValueError(f"labels {labels} do not fit logits {logits.shape}")
     shifted = logits - logits.max(1, keepdims=True)
     total = np.exp(shifted).sum(1, keepdims=True)
     log_probs = shifted - np.log(total)

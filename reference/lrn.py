@@ -21,6 +21,8 @@ def lrn(
     (Caffe and PyTorch divide it by n). The window starts at i - floor(n/2) and is clipped to i's
     tower, one of `groups` runs of channels. x, y: (N, H, W, C). The cache keeps x and scale.
     """
+    if x.shape[3] % groups:
+        raise ValueError(f"{x.shape[3]} channels cannot be cut into {groups} groups")
     window = band(x.shape[3] // groups, n, x.dtype)
     y, scale = np.empty_like(x), np.empty_like(x)
 

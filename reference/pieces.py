@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 PIECES = 8  # up to 8 cores find work; more pieces would only make each product smaller
@@ -21,7 +22,12 @@ CACHE_BYTES = 1 << 20  # what a core's second-level cache holds at least half of
 T = TypeVar("T")
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-_threads = ThreadPoolExecutor(min(PIECES, _cores or 1), thread_name_prefix="reference")
+_threads = ThreadPoolExecutor(
+    min(PIECES, _cores or 1),
+    thread_name_prefix="reference",
+    # A NaN or an infinity passes through the layers; the training loop looks for it in the loss.
+    initializer=lambda: np.seterr(all="ignore"),
+)
 _blas = ThreadpoolController()
 
 

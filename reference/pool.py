@@ -61,7 +61,7 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     """
     N, H, W, C = x.shape
     Ho, Wo = pool_size(H, size, stride, ceil), pool_size(W, size, stride, ceil)
-    y, pixels = np.zeros((N, Ho, Wo, C), x.dtype), np.zeros((Ho, Wo, 1), x.dtype)
+    y, pixels = np.zeros((N, Ho, Wo, C), x.dtype), np.zeros((1, Ho, Wo, 1), x.dtype)
     for inside, _ in taps(H, W, Ho, Wo, size, stride):
         pixels[inside] += 1
 

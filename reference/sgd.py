@@ -29,6 +29,10 @@ def sgd_update(
     weight decay. The paper: momentum .9, decay 5e-4, dw the mean over the batch.
     """
     for w, dw, v, rate, decay in zip(weights, gradients, velocities, rates, decays, strict=True):
+        if not w.shape == dw.shape == v.shape:
+            raise ValueError(f"weights {w.shape}, gradient {dw.shape}, velocity {v.shape}")
+        if not (w.flags.c_contiguous and v.flags.c_contiguous):
+            raise ValueError("what is updated in place has to be contiguous")
         flat = w.reshape(-1), dw.reshape(-1), v.reshape(-1)
         in_pieces(partial(_update, *flat, rate, momentum, decay), w.size)
 

@@ -910,7 +910,7 @@ def test_a_slow_image_does_not_keep_the_others_waiting_to_stop() -> None:
     split = Slow(100)
     iterator = batches(split, np.arange(100), 10, workers=2)
     next(iterator)
-    threading.Timer(0.05, gate.set).start()
+    threading.Timer(0.3, gate.set).start()
     iterator.close()  # type: ignore[attr-defined]
     assert decoders() == []
     assert len([index for index in split.reads if index >= 10]) <= 2  # one for each worker

@@ -91,7 +91,7 @@ def table(found: dict[str, Any]) -> str:
     lines += ["", f"images a second, median of {found['rounds']} rounds in turn:"]
     for system, speed in found["images_per_second"].items():
         low, middle, high = found.get("ratios", {}).get(system, (None,) * 3)
-        ratio = f"   reference is {middle:.2f} times as fast ({low:.2f} to {high:.2f})" if low else ""
+        ratio = f"   reference is {middle:.2f} x as fast ({low:.2f} to {high:.2f})" if low else ""
         lines.append(f"  {system:<38} {speed:8.1f}{ratio}")
     return "\n".join(lines)
 
@@ -155,9 +155,7 @@ def batch_of(architecture: Architecture, batch_size: int) -> tuple[Any, Any]:
     return images, rng.integers(0, architecture.classes, batch_size, np.int32)
 
 
-def reference_step(
-    architecture: Architecture, batch_size: int, ops: Backend
-) -> Callable[[], None]:
+def reference_step(architecture: Architecture, batch_size: int, ops: Backend) -> Callable[[], None]:
     """A whole training step: draws, augment, forward, loss, backward, update."""
     images, labels = batch_of(architecture, batch_size)
     side = architecture.data.image_size
@@ -208,13 +206,12 @@ def layer_times(architecture: Architecture, batch_size: int) -> list[dict[str, A
 
     found = []
     for layer in layers(architecture.rows):
-        forward, backward = (best.get((layer.row.name, way), 0.0) for way in ("forward", "backward"))
+        name = layer.row.name
+        forward, backward = (best.get((name, way), 0.0) for way in ("forward", "backward"))
         products = 2 if layer.row is architecture.rows[1] else 3  # no gradient by the image
         flops = 2 * layer.macs * batch_size * products
         gflops = flops / 1e6 / (forward + backward)
-        found.append(
-            {"name": layer.row.name, "forward": forward, "backward": backward, "gflops": gflops}
-        )
+        found.append({"name": name, "forward": forward, "backward": backward, "gflops": gflops})
     return found
 
 
@@ -233,7 +230,8 @@ def torch_step(architecture: Architecture, batch_size: int, lrn: str) -> Callabl
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(twin(x), target).backward()
+        loss = torch.nn.functional.cross_entropy(twin(x), target)
+        torch.autograd.backward([loss])
         optimizer.step()
 
     return step

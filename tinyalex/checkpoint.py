@@ -130,7 +130,7 @@ def find(path: str | Path, name: str) -> Path:
 def load(path: Path) -> Checkpoint:
     """Reads a checkpoint. Raises CheckpointError, naming the file, if it is not a sound one."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             if meta["format"] != FORMAT:
                 raise CheckpointError(

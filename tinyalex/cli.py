@@ -27,8 +27,9 @@ class Parser(argparse.ArgumentParser):
     """argparse, with the nearest known flag or command in its error."""
 
     def error(self, message: str) -> NoReturn:
-        words = [word for word in message.split() if word.startswith("-")]
-        hint = nearest(words[-1], self._option_string_actions) if "unrecognized" in message else ""
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            hint = nearest(message.split()[2], self._option_string_actions)
         if "invalid choice: '" in message:
             wrong, known = message.split("invalid choice: '")[1].split("' (choose from ")
             hint = nearest(wrong, [name.strip("' )") for name in known.split(", ")])
@@ -38,7 +39,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code (DESIGN: 0 ok, 1 to 6, 130, 143)."""
     try:
-        arguments = parser().parse_args(argv)
+        arguments, unknown = parser().parse_known_args(argv)
+        if unknown:
+            arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         code = arguments.run(arguments)
         sys.stdout.flush()
     except TinyalexError as error:
@@ -64,7 +67,7 @@ def parser() -> Parser:
 
     def command(name: str, help: str, run: Any) -> Parser:
         sub: Parser = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, parser=sub)
         return sub
 
     sub = command("train", "train a network; without flags a small one on built-in images", _train)
@@ -157,7 +160,7 @@ def _eval(arguments: argparse.Namespace) -> None:
 
     checkpoints, networks = load_networks(arguments.runs)
     dataset = open_data_of(checkpoints[0], arguments.data)
-    split = dataset.val or dataset.train
+    split = dataset.train if dataset.val is None else dataset.val
     scores = evaluate(
         networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers
     )
@@ -174,7 +177,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(found))
         return
-    which = "validation" if dataset.val else "training"
+    which = "validation" if dataset.val is not None else "all"
     views = "1 view" if arguments.crops == 1 else "10 views"
     print(f"{dataset.name}: {scores.images:,} {which} images, {views}, {len(networks)} network(s)")
     for note in dataset.notes:

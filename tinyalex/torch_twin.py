@@ -62,7 +62,7 @@ class TorchTwin(nn.Module):
             return t.permute(0, 2, 3, 1).contiguous().numpy()
         h, w, c = self.flat[name.split(".")[0]]
         if t.ndim == 2:
-            return t.reshape(-1, c, h, w).permute(0, 2, 3, 1).reshape(len(t), -1).contiguous().numpy()
+            t = t.reshape(-1, c, h, w).permute(0, 2, 3, 1).reshape(len(t), -1).contiguous()
         return t.numpy()
 
     def forward(self, x: Tensor, keep: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -126,7 +126,8 @@ def normalise(x: Tensor, row: LRN, lrn: str) -> Tensor:
 
 def images_for(architecture: Architecture, images: Any) -> Tensor:
     """uint8 (N, S, S, 3) to the network's input: centre crop around zero, no more."""
-    size, border = architecture.data.size, (architecture.data.image_size - architecture.data.size) // 2
+    size = architecture.data.size
+    border = (architecture.data.image_size - size) // 2
     crop = images[:, border : border + size, border : border + size].astype(np.float32) - 127.5
     x = torch.from_numpy(crop * np.float32(architecture.data.scale)).permute(0, 3, 1, 2)
     return x.contiguous(memory_format=torch.channels_last)

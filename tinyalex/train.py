@@ -84,7 +84,7 @@ class Trainer:
     def run(self) -> None:
         """Trains to the last epoch or step; what is reached is saved whatever ends it early."""
         self.introduce()
-        with Stop() as self.stop:
+        with Stop() as self.stop, np.errstate(all="ignore"):  # self.diverged tells more
             while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
                 self.train_epoch()
                 if self.progress.batch == self.epoch_batches:

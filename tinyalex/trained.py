@@ -33,6 +33,10 @@ def load_networks(runs: Sequence[str]) -> tuple[list[Checkpoint], list[Network]]
 
 
 def open_data_of(state: Checkpoint, path: str | None) -> Dataset:
-    """The images at `path`, or those of the training, labelled by the checkpoint's classes."""
-    size = state.network.data.image_size
-    return open_data(path or state.config.get("data"), size, state.config["seed"], state.classes)
+    """The images at `path`, or those of the training, labelled by the checkpoint's classes.
+
+    Of the training's own images the same are held out as then; others are taken whole.
+    """
+    trained_on, seed = state.config.get("data"), state.config["seed"]
+    size, path = state.network.data.image_size, path or trained_on
+    return open_data(path, size, seed, state.classes, hold_out=path == trained_on)

@@ -9,12 +9,17 @@ from tinyalex.data.dataset import Dataset
 
 
 def open_data(
-    path: str | None, size: int, seed: int, classes: Sequence[str] | None = None
+    path: str | None,
+    size: int,
+    seed: int,
+    classes: Sequence[str] | None = None,
+    hold_out: bool = True,
 ) -> Dataset:
     """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
 
-    seed: of the hold-out where there is no validation folder. classes: label by these names, a
-    checkpoint's, instead of by the folders'. Raises DataError.
+    hold_out, seed: whether, and which, training images become validation images where there is no
+    validation folder. classes: label by these names, a checkpoint's, instead of by the folders'.
+    Raises DataError.
     """
     if path is None:
         from tinyalex.data.builtin import builtin_dataset
@@ -23,4 +28,4 @@ def open_data(
 
     from tinyalex.data.folders import open_dataset
 
-    return open_dataset(Path(path), size, seed=seed, classes=classes)
+    return open_dataset(Path(path), size, seed=seed, classes=classes, hold_out=hold_out)

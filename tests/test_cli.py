@@ -1,0 +1,293 @@
+"""The command as a user meets it: what it prints, what it leaves, and how it says no."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyalex.cli import main
+
+TINY = ["--arch", "mini", "-b", "6", "--epochs", "2", "-p", "2"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of one colour each: 12 pictures to train on, 4 to validate, a class."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for channel, name in enumerate(("blue", "green", "red")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 60, (40, 36, 3), np.uint8)
+                pixels[:, :, 2 - channel] += 150
+                Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(photos, tmp_path, capsys):
+    """A finished run on the photos."""
+    assert main(["train", "--data", str(photos), *TINY, "--output-dir", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+def refused(capsys, code, *words, argv):
+    """The command must exit with `code` and one paragraph that holds all the words."""
+    assert main([str(a) for a in argv]) == code
+    out = capsys.readouterr()
+    assert out.err.startswith("tinyalex: ")
+    assert out.err.count("\n") == 1
+    assert "Traceback" not in out.err
+    for word in words:
+        assert str(word) in out.err
+    return out
+
+
+def test_train_leaves_a_run_folder_and_says_what_is_next(photos, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", "--data", str(photos), *TINY, "--output-dir", str(folder)]) == 0
+    out = capsys.readouterr().out
+    names = "best.npz config.toml curves.png filters.png last.npz metrics.jsonl predictions.png"
+    assert sorted(p.name for p in folder.iterdir()) == names.split()
+    assert f"Next: tinyalex eval {folder}" in out
+    assert "\r" not in out
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = [r for r in records if r["event"] == "epoch"]
+    assert [r["epoch"] for r in epochs] == [1, 2]
+    keys = {"loss", "top1_error", "top5_error", "val_loss", "val_top1_error", "lr"}
+    assert keys <= set(epochs[0])
+    assert [r["step"] for r in records] == sorted(r["step"] for r in records)
+    config = tomllib.loads((folder / "config.toml").read_text())
+    assert config["batch_size"] == 6
+    assert config["momentum"] == 0.9  # the recipe's, written out
+    for name in ("curves", "filters", "predictions"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.size[0] > 300
+
+
+def test_eval_predict_show_and_summary(run, photos, tmp_path, capsys):
+    assert main(["eval", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 12
+    assert found["top1_interval"][0] <= found["top1_error"] <= found["top1_interval"][1]
+    assert main(["eval", str(run), str(run / "last.npz"), "--crops", "10"]) == 0
+    assert "2 network(s)" in capsys.readouterr().out
+
+    picture = photos / "val" / "red" / "00.png"
+    assert main(["predict", str(run), str(picture), "--topk", "2", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["predictions"]) == 2
+    assert {p["class"] for p in answer["predictions"]} <= {"blue", "green", "red"}
+
+    for what in ("curves", "filters", "predictions"):
+        target = tmp_path / f"{what}.png"
+        assert main(["show", what, str(run), "-o", str(target)]) == 0
+        with Image.open(target) as picture:
+            assert picture.format == "PNG"
+
+    capsys.readouterr()
+    assert main(["summary", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["parameters"], found["macs"], found["neurons"]) == (60965224, 724406816, 659272)
+    assert main(["summary", "--arch", "owt"]) == 0
+    assert "61,100,840" in capsys.readouterr().out
+
+
+def test_eval_counts_each_image_once_at_any_batch_size(run, capsys):
+    found = []
+    for size in ("1", "5", "12", "100"):
+        assert main(["eval", str(run), "--json", "-b", size]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    for other in found[1:]:
+        assert other["top1_error"] == found[0]["top1_error"]
+        assert other["loss"] == pytest.approx(found[0]["loss"], rel=1e-5)
+
+
+def test_predict_answers_what_it_can_and_tells_of_the_rest(run, photos, tmp_path, capsys):
+    bad = tmp_path / "letter.jpg"
+    bad.write_text("Dear Sir")
+    good = photos / "val" / "red" / "00.png"
+    assert main(["predict", str(run), str(bad), str(tmp_path / "none.jpg"), str(good)]) == 4
+    out = capsys.readouterr()
+    assert str(good) in out.out
+    assert str(bad) in out.err
+    assert "none.jpg" in out.err
+
+
+def test_gradcheck_passes(capsys):
+    assert main(["gradcheck", "--arch", "cifar-18pct"]) == 0
+    assert "0 wrong" in capsys.readouterr().out
+
+
+def test_bad_flags_and_values(photos, tmp_path, capsys):
+    refused(capsys, 2, "--epoch-count", argv=["train", "--epoch-count", "3"])
+    refused(capsys, 2, "--batch-size", argv=["train", "--batchsize", "3"])
+    refused(capsys, 2, "alexnet", argv=["train", "--arch", "alexnut"])
+    refused(capsys, 2, "train", argv=["trian"])
+    refused(capsys, 2, "--lr", "-0.1", argv=["train", "--lr", "-0.1"])
+    refused(capsys, 2, "--lr", "nan", argv=["train", "--lr", "nan"])
+    refused(capsys, 2, "--batch-size", "0", argv=["train", "-b", "0"])
+    refused(capsys, 2, "1000", "36", argv=["train", "--data", photos, "--arch", "mini", "-b", 1000])
+    config = tmp_path / "c.toml"
+    config.write_text("learning_rat = 0.1\n")
+    refused(capsys, 2, "learning_rat", config, argv=["train", "--config", config])
+    config.write_text("lr = 'fast'\n")
+    refused(capsys, 2, "--lr", "fast", argv=["train", "--config", config])
+    config.write_text("lr = \n")
+    refused(capsys, 2, config, argv=["train", "--config", config])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_data(photos, tmp_path, capsys):
+    def train(*words, data=photos):
+        out = tmp_path / "new"
+        argv = ["train", "--data", data, *TINY, "--output-dir", out]
+        refused(capsys, 4, *words, argv=argv)
+        assert not (out / "last.npz").exists()
+
+    train("nowhere", data=tmp_path / "nowhere")
+    (photos / "train" / "empty").mkdir()
+    train("empty")
+    (photos / "train" / "empty").rmdir()
+    text = photos / "train" / "red" / "text.jpg"
+    text.write_text("not a picture")
+    train("text.jpg")
+    text.unlink()
+    cut = photos / "train" / "red" / "cut.jpg"
+    Image.new("RGB", (64, 64), "red").save(cut)
+    cut.write_bytes(cut.read_bytes()[:-40])
+    train("cut.jpg")
+
+
+def test_bad_checkpoints(run, photos, tmp_path, capsys):
+    refused(capsys, 5, tmp_path / "none", argv=["eval", tmp_path / "none"])
+    refused(capsys, 5, "best.npz", argv=["eval", photos])
+    whole = (run / "last.npz").read_bytes()
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(whole[: len(whole) // 2])
+    refused(capsys, 5, broken, argv=["train", "--resume", broken])
+    argv = ["train", "--resume", run, "--arch", "cifar-19pct"]
+    refused(capsys, 5, "mini", "cifar-19pct", argv=argv)
+    for name in ("black", "white"):
+        folder = photos / "train" / name
+        folder.mkdir()
+        for i in range(6):
+            Image.new("RGB", (40, 40), name).save(folder / f"{i}.png")
+    refused(capsys, 5, "3 classes", "5", argv=["train", "--resume", run, "--epochs", "3"])
+    assert (run / "last.npz").read_bytes() == whole
+
+
+def test_an_output_folder_that_cannot_be_written(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    argv = ["train", "--data", photos, *TINY, "--output-dir", tmp_path / "file" / "run"]
+    refused(capsys, 6, tmp_path / "file" / "run", argv=argv)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(run, photos, capsys):
+    argv = ["train", "--data", photos, *TINY, "--output-dir", run]
+    refused(capsys, 2, "--resume", argv=argv)
+
+
+def test_divergence_stops_with_the_layer_and_keeps_the_last_checkpoint(run, capsys):
+    argv = ["train", "--resume", run, "--epochs", "9", "--lr", "1e6"]
+    refused(capsys, 3, "not finite", "last.npz", argv=argv)
+    with np.load(run / "last.npz") as file:
+        assert all(np.isfinite(file[n]).all() for n in file.files if n.startswith("parameter"))
+    assert "not finite" in (run / "metrics.jsonl").read_text()
+
+
+def weights(path):
+    with np.load(path) as file:
+        return {n: file[n] for n in file.files if n != "meta"}
+
+
+@pytest.mark.parametrize("steps", [1, 5, 6, 7])
+def test_resume_equals_uninterrupted_bit_for_bit(steps, run, photos, tmp_path, capsys):
+    part = tmp_path / "part"
+    argv = ["train", "--data", str(photos), *TINY, "--output-dir", str(part)]
+    assert main([*argv, "--max-steps", str(steps)]) == 0
+    assert main(["train", "--resume", str(part), "--max-steps", "1000"]) == 0
+    whole, resumed = weights(run / "last.npz"), weights(part / "last.npz")
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert np.array_equal(value, resumed[name]), name
+
+    def measured(folder):
+        lines = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+        return [{k: r[k] for k in r if k not in ("images_per_second", "data_wait")} for r in lines]
+
+    assert measured(run) == measured(part)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on(number, code, photos, tmp_path, capsys):
+    folder = tmp_path / "stopped"
+    argv = ["train", "--data", str(photos), *TINY, "--epochs", "500", "--output-dir", str(folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinyalex", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while '"step"' not in ((folder / "metrics.jsonl").read_text() if folder.exists() else ""):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"tinyalex train --resume {folder}" in err
+    with np.load(folder / "last.npz") as file:
+        done = json.loads(str(file["meta"]))["progress"]["step"]
+    assert main(["train", "--resume", str(folder), "--max-steps", str(done + 1)]) == 0
+    assert f"from step {done}" in capsys.readouterr().out
+
+
+def test_help_and_version_are_quick_and_light():
+    code = (
+        "import sys; from tinyalex.cli import main\n"
+        "try: main(['{}'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {{'numba', 'matplotlib', 'torch', 'numpy', 'PIL'}} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    for flag in ("--help", "--version"):
+        seconds = []
+        for _ in range(5):
+            began = time.perf_counter()
+            argv = [sys.executable, "-c", code.format(flag)]
+            subprocess.run(argv, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - began)
+        bare = []
+        for _ in range(5):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", ""], check=True)
+            bare.append(time.perf_counter() - began)
+        # 0.3 s is promised; on a busy machine the interpreter's own start shows how busy it is.
+        assert min(seconds) < 0.3 or min(seconds) < 10 * min(bare)
+
+
+def test_a_closed_pipe_is_quiet():
+    code = "import sys; from tinyalex.cli import main; sys.exit(main(['summary']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+
+
+def test_doctor_finds_this_machine_sound(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "backend reference: ready" in out
+    assert f"{os.cpu_count()} cores" in out

@@ -1,0 +1,206 @@
+"""The reference against two judges: naive loops over its formulas, and numerical gradients."""
+
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
+
+import checks
+import naive
+import numpy as np
+import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import apart, integers, reals
+
+from tinyalex import gradcheck, reference
+from tinyalex.backend import Backend
+from tinyalex.reference import pieces
+
+every_op = pytest.mark.parametrize("op", strategies.ARGUMENTS)
+every_layer = pytest.mark.parametrize("op", [op for op in strategies.ARGUMENTS if op != "augment"])
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@every_op
+@every_dtype
+@given(data=st.data())
+def test_whole_numbers_give_what_the_formula_gives(op, dtype, data):
+    """Bit for bit, ties and kinks included."""
+    checks.agree(reference, naive, data.draw(strategies.calls(op, integers)), dtype)
+
+
+@every_op
+@every_dtype
+@given(data=st.data())
+def test_real_numbers_give_what_the_formula_gives(op, dtype, data):
+    checks.agree(reference, naive, data.draw(strategies.calls(op, reals)), dtype)
+
+
+@every_layer
+@given(data=st.data())
+def test_gradients_are_the_slopes(op, data):
+    fill = apart if op in ("relu", "max_pool") else reals
+    call = data.draw(strategies.calls(op, fill).filter(_not_saturated))
+    rng = np.random.default_rng(call.seed)
+    for tensor, error in gradcheck.check_op(reference, op, call.arguments_as(np.float64), rng):
+        assert error <= gradcheck.TOLERANCE, tensor
+
+
+def _not_saturated(call):
+    """A probability next to 1 leaves a slope that the rounding of the loss hides."""
+    return call.op != "softmax_cross_entropy" or np.abs(call.arguments[0]).max() < 5
+
+
+@every_dtype
+@pytest.mark.parametrize("fill", [integers, reals])
+@given(data=st.data())
+def test_sgd_update_is_its_formula(fill, dtype, data):
+    arguments = data.draw(strategies.sgd_update(fill))
+    checks.agree_on_update(reference, naive, arguments, fill, dtype)
+
+
+def test_sgd_update_reaches_every_element_of_a_large_tensor():
+    rng = np.random.default_rng(0)
+    w, dw, v = (integers(rng, 1_000_003) for _ in range(3))
+    moved = 0.5 * v - 2 * 0.25 * w - 0.25 * dw
+    expected = w + moved
+    reference.sgd_update([w], [dw], [v], [0.25], 0.5, [2.0])
+    np.testing.assert_array_equal(v, moved)
+    np.testing.assert_array_equal(w, expected)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_sgd_update_refuses_what_it_cannot_change_in_place(lost):
+    """A transposed array cannot be seen flat: its copy would be updated and thrown away."""
+    arrays = [np.ones((2, 3)) for _ in range(3)]
+    arrays[lost] = np.ones((3, 2)).T
+    w, dw, v = arrays
+    with pytest.raises(ValueError, match="contiguous"):
+        reference.sgd_update([w], [dw], [v], [0.1], 0.9, [0.0])
+
+
+@every_layer
+@given(data=st.data())
+def test_arguments_are_left_as_they_were(op, data):
+    call = data.draw(strategies.calls(op, reals))
+    arguments = call.arguments_as(np.float64)
+    y, cache = getattr(reference, op)(*arguments)
+    dy = call.dy(y)
+    checks.backward(reference, op, dy, cache)
+    np.testing.assert_array_equal(dy, call.dy(y))
+    for after, before in zip(arguments, call.arguments_as(np.float64), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+@every_op
+@given(data=st.data())
+def test_the_number_of_threads_changes_no_bit(op, data):
+    call = data.draw(strategies.calls(op, reals))
+    one, three = (_with_threads(n, checks.results, reference, call, np.float32) for n in (1, 3))
+    for tensor, value in one.items():
+        np.testing.assert_array_equal(value, three[tensor])
+
+
+def test_the_number_of_threads_changes_no_bit_of_a_layer_of_real_size():
+    """Products that are large enough for BLAS to use threads of its own."""
+    rng = np.random.default_rng(0)
+    x, w, b = reals(rng, (9, 13, 13, 192)), reals(rng, (256, 3, 3, 96)), reals(rng, 256)
+    call = strategies.Call("conv2d", (x, w, b, 1, 1, 2), reals, seed=1)
+    one, three = (_with_threads(n, checks.results, reference, call, np.float32) for n in (1, 3))
+    for tensor, value in one.items():
+        np.testing.assert_array_equal(value, three[tensor])
+
+
+def _with_threads(count, function, *arguments):
+    with ThreadPoolExecutor(count) as threads, mock.patch.object(pieces, "_threads", threads):
+        return function(*arguments)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_large_batch_is_its_images(groups):
+    """However many images share a piece, and however a piece is cut to fit the cache."""
+    rng = np.random.default_rng(0)
+    x, w, b = integers(rng, (20, 13, 12, 64)), integers(rng, (32, 3, 3, 64 // groups)), np.zeros(32)
+    dy = integers(rng, (20, 13, 12, 32))
+    y, cache = reference.conv2d(x, w, b, 1, 1, groups)
+    dx, dw, db = reference.conv2d_backward(dy, cache)
+    singles = [reference.conv2d(x[[n]], w, b, 1, 1, groups) for n in range(20)]
+    back = [reference.conv2d_backward(dy[[n]], cache) for n, (_, cache) in enumerate(singles)]
+    np.testing.assert_array_equal(y, np.concatenate([y for y, _ in singles]))
+    np.testing.assert_array_equal(dx, np.concatenate([dx for dx, _, _ in back]))
+    np.testing.assert_array_equal(dw, sum(dw for _, dw, _ in back))
+    np.testing.assert_array_equal(db, sum(db for _, _, db in back))
+
+
+@given(strategies.calls("conv2d", reals))
+def test_conv2d_makes_no_dx_unless_it_is_needed(call):
+    y, cache = reference.conv2d(*call.arguments)
+    _, dw, db = reference.conv2d_backward(call.dy(y), cache)
+    dx, *others = reference.conv2d_backward(call.dy(y), cache, need_dx=False)
+    assert dx is None
+    np.testing.assert_array_equal(others[0], dw)
+    np.testing.assert_array_equal(others[1], db)
+
+
+@pytest.mark.parametrize("op", [op for op in strategies.ARGUMENTS if op != "augment"])
+@given(data=st.data())
+def test_nan_is_passed_on(op, data):
+    """A NaN in x comes out wherever the formula reads it, and so reaches the loss."""
+    call = data.draw(strategies.calls(op, reals))
+    x = call.arguments[0].copy()
+    x.flat[data.draw(st.integers(0, x.size - 1))] = np.nan
+    expected, _ = getattr(naive, op)(x, *call.arguments[1:])
+    y, _ = getattr(reference, op)(x, *call.arguments[1:])
+    assert np.isnan(y[np.isnan(expected)]).all()
+
+
+def test_relu_has_no_slope_at_zero():
+    x = np.array([[-1.0, -0.0, 0.0, 1.0]])
+    _, cache = reference.relu(x)
+    np.testing.assert_array_equal(reference.relu_backward(np.ones_like(x), cache), [[0, 0, 0, 1]])
+
+
+def test_the_first_of_equal_maxima_takes_the_gradient():
+    x = np.array([[1.0, 2, 2], [2, 0, 2], [2, 2, 2]]).reshape(1, 3, 3, 1)
+    _, cache = reference.max_pool(x, 2, 1)
+    dx = reference.max_pool_backward(np.array([1.0, 10, 100, 1000]).reshape(1, 2, 2, 1), cache)
+    np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 11, 0], [100, 0, 1000], [0, 0, 0]])
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("op", "arguments"),
+    [
+        ("conv2d", (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 2)),
+        ("conv2d", (zeros(1, 5, 5, 4), zeros(3, 3, 3, 2), zeros(3), 1, 0, 2)),
+        ("conv2d", (zeros(1, 2, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1)),
+        ("conv2d", (zeros(1, 5, 2, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1)),
+        ("lrn", (zeros(1, 2, 2, 5), 5, 2.0, 1e-4, 0.75, 2)),
+        ("max_pool", (zeros(1, 2, 5, 1), 3, 2, False)),
+        ("avg_pool", (zeros(1, 5, 2, 1), 3, 2, False)),
+        ("linear", (zeros(2, 6), zeros(3, 5), zeros(3))),
+        ("linear", (zeros(2, 1, 2, 3), zeros(3, 5), zeros(3))),
+        ("dropout", (zeros(2, 6), np.ones((2, 5), np.uint8), 1.0)),
+        ("softmax_cross_entropy", (zeros(2, 3), np.zeros(1, np.int32))),
+        ("softmax_cross_entropy", (zeros(2, 3), np.array([0, 3]))),
+        ("softmax_cross_entropy", (zeros(2, 3), np.array([0, -1]))),
+        ("sgd_update", ([zeros(2)], [zeros(2)], [zeros(2)], [0.1, 0.1], 0.9, [0.0])),
+        ("sgd_update", ([zeros(2)], [zeros(3)], [zeros(2)], [0.1], 0.9, [0.0])),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(op, arguments):
+    with pytest.raises((ValueError, IndexError)):
+        getattr(reference, op)(*arguments)
+
+
+def test_the_reference_is_a_backend():
+    for name in Backend.__annotations__:
+        assert hasattr(reference, name)
+    for name, promised in inspect.getmembers(Backend, inspect.isfunction):
+        if not name.startswith("_") and name not in ("asarray", "to_numpy"):
+            promised_names = list(inspect.signature(promised).parameters)[1:]
+            assert list(inspect.signature(getattr(reference, name)).parameters) == promised_names
