@@ -55,7 +55,7 @@ __all__ = [
 
 name = "reference"
 fusions: dict[tuple[str, ...], tuple[object, object]] = {}
-asarray = np.asarray
+asarray = np.ascontiguousarray  # in rows, so that sgd_update can see it flat
 to_numpy = np.asarray
 
 

@@ -22,7 +22,7 @@ def relu(x: Array) -> tuple[Array, Array]:
     def work(piece: slice) -> None:
         np.maximum(x[piece], 0, out=y[piece])
 
-    in_pieces(work, len(x))
+    in_pieces(work, len(x), x.nbytes)
     return y, y
 
 
@@ -35,7 +35,7 @@ def relu_backward(dy: Array, cache: Array) -> Array:
         for run in in_cache(piece, dy[:1].nbytes):
             np.multiply(dy[run], y[run] > 0, out=dx[run])  # ten times as fast as a choice
 
-    in_pieces(work, len(y))
+    in_pieces(work, len(y), y.nbytes)
     return dx
 
 

@@ -33,5 +33,5 @@ def augment(
             target += shift[n]
             target *= scale
 
-    in_pieces(work, len(images))
+    in_pieces(work, len(images), y.nbytes)
     return y, None

@@ -37,7 +37,7 @@ def conv2d(
             np.matmul(col, filters(w, groups).transpose(0, 2, 1), out=pixels(y[images], groups))
             y[images] += b
 
-    in_pieces(work, N)
+    in_pieces(work, N, N * column_bytes(y, w, groups))
     return y, (x, w, stride, pad, groups)
 
 
@@ -58,11 +58,13 @@ def conv2d_backward(
         for images, col in columns(x, piece, w, stride, pad, groups):
             dw += pixels(dy[images], groups).transpose(0, 2, 1) @ col
             db += dy[images].sum((0, 1, 2))
-            if dx is not None:
+        if dx is not None:
+            for images in in_cache(piece, x[:1].nbytes + dy[:1].nbytes):
                 dx[images] = input_gradient(dy[images], w, x[images].shape, stride, pad, groups)
         return dw, db
 
-    dws, dbs = zip(*in_pieces(work, len(x)), strict=True)
+    parts = in_pieces(work, len(x), len(x) * column_bytes(dy, w, groups))
+    dws, dbs = zip(*parts, strict=True)
     return dx, sum(dws[1:], dws[0]).reshape(w.shape), sum(dbs[1:], dbs[0])
 
 
@@ -88,23 +90,28 @@ def columns(
 ) -> Iterator[tuple[slice, Array]]:
     """Unfolds x a few images at a time: (images, col), (G, images Ho Wo, kh kw C/G).
 
-    col[g, (n,i,j), (r,s,c)] = x[n, i stride+r-pad, j stride+s-pad, c of group g], in one
-    buffer that is used again and stays in the core's cache.
+    col[g, (n,i,j), (r,s,c)] = x[n, i stride+r-pad, j stride+s-pad, c of group g]. It is one buffer,
+    used again for the next images, that stays in the core's cache.
     """
-    _, H, W, _ = x.shape
+    _, H, W, C = x.shape
     _, kh, kw, Cg = w.shape
     Ho, Wo = conv_size(H, kh, stride, pad), conv_size(W, kw, stride, pad)
-    size = groups * Ho * Wo * kh * kw * Cg
-    buffer = np.empty(0, x.dtype)
-    for images in in_cache(piece, size * x.itemsize):
-        if not buffer.size:  # the first run is the longest
-            buffer = np.empty((images.stop - images.start) * size, x.dtype)
-        padded = np.pad(x[images], ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x[images]
-        windows = sliding_window_view(padded, (kh, kw), (1, 2))[:, ::stride, ::stride]
-        windows = windows.reshape(-1, Ho, Wo, groups, Cg, kh, kw).transpose(3, 0, 1, 2, 5, 6, 4)
-        col = buffer[: windows.size].reshape(windows.shape)
-        col[...] = windows
-        yield images, col.reshape(groups, -1, kh * kw * Cg)
+    runs = list(in_cache(piece, groups * Ho * Wo * w[0].nbytes))
+    longest = runs[0].stop - runs[0].start
+    padded = np.zeros((longest, H + 2 * pad, W + 2 * pad, C), x.dtype)
+    windows = sliding_window_view(padded, (kh, kw), (1, 2))[:, ::stride, ::stride]
+    windows = windows.reshape(longest, Ho, Wo, groups, Cg, kh, kw).transpose(3, 0, 1, 2, 5, 6, 4)
+    col = np.empty(windows.shape, x.dtype)
+    for images in runs:
+        n = images.stop - images.start
+        padded[:n, pad : pad + H, pad : pad + W] = x[images]
+        col[:, :n] = windows[:, :n]
+        yield images, col[:, :n].reshape(groups, n * Ho * Wo, kh * kw * Cg)
+
+
+def column_bytes(y: Array, w: Array, groups: int) -> int:
+    """The memory that the columns of one image would take, given the output y."""
+    return int(y[0, :, :, 0].size * groups * w[0].nbytes)
 
 
 def pixels(y: Array, groups: int) -> Array:

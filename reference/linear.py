@@ -26,7 +26,7 @@ def linear(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
         np.matmul(flat, w[piece].T, out=y[:, piece])
         y[:, piece] += b[piece]
 
-    in_pieces(work, len(w))
+    in_pieces(work, len(w), w.nbytes)
     return y, (x, w)
 
 
@@ -42,6 +42,6 @@ def linear_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
     def inputs(piece: slice) -> None:
         np.matmul(dy, w[:, piece], out=dx[:, piece])
 
-    in_pieces(neurons, len(w))
-    in_pieces(inputs, flat.shape[1])
+    in_pieces(neurons, len(w), w.nbytes)
+    in_pieces(inputs, flat.shape[1], w.nbytes)
     return dx.reshape(x.shape), dw, dy.sum(0)

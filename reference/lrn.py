@@ -31,7 +31,7 @@ def lrn(
             scale[i] = k + alpha * sum_over(window, x[i] * x[i])
             y[i] = x[i] * scale[i] ** -beta
 
-    in_pieces(work, len(x))
+    in_pieces(work, len(x), x.nbytes)
     return y, (x, scale, alpha, beta, window)
 
 
@@ -49,7 +49,7 @@ def lrn_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
             through_scale = sum_over(window.T, dx[i] * x[i] / scale[i])
             dx[i] -= 2 * alpha * beta * x[i] * through_scale
 
-    in_pieces(work, len(x))
+    in_pieces(work, len(x), x.nbytes)
     return dx
 
 
@@ -78,7 +78,7 @@ def lrn_map(x: Array, n: int, k: float, alpha: float, beta: float) -> tuple[Arra
             scale[i] = k + alpha * box_sum(x[i] * x[i], n, n // 2)
             y[i] = x[i] * scale[i] ** -beta
 
-    in_pieces(work, len(x))
+    in_pieces(work, len(x), x.nbytes)
     return y, (x, scale, n, alpha, beta)
 
 
@@ -96,7 +96,7 @@ def lrn_map_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
             through_scale = box_sum(dx[i] * x[i] / scale[i], n, n - 1 - n // 2)
             dx[i] -= 2 * alpha * beta * x[i] * through_scale
 
-    in_pieces(work, len(x))
+    in_pieces(work, len(x), x.nbytes)
     return dx
 
 

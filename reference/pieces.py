@@ -16,8 +16,9 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-PIECES = 8  # up to 8 cores find work; more pieces would only make each product smaller
-CACHE_BYTES = 1 << 20  # what a core's second-level cache holds at least half of
+PIECES = 8  # at most: so many cores find work
+PIECE_BYTES = 1 << 19  # at least: handing less to another thread costs more than it saves
+CACHE_BYTES = 1 << 20  # what stays in a core's second-level cache
 
 T = TypeVar("T")
 
@@ -31,11 +32,16 @@ _threads = ThreadPoolExecutor(
 _blas = ThreadpoolController()
 
 
-def in_pieces(work: Callable[[slice], T], count: int) -> list[T]:
-    """[work(piece), ...] for the pieces of range(count), in their order."""
-    length = -(-count // PIECES)
+def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
+    """[work(piece), ...] for the pieces of range(count), in their order.
+
+    nbytes: the memory that all the work goes through, by which it is cut.
+    """
+    length = -(-count // min(PIECES, max(1, nbytes // PIECE_BYTES)))
     pieces = [slice(i, min(i + length, count)) for i in range(0, count, length)]
     with _blas.limit(limits=1, user_api="blas"):
+        if len(pieces) == 1:
+            return [work(pieces[0])]
         return list(_threads.map(work, pieces))
 
 

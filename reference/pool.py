@@ -30,7 +30,7 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
             for inside, window in taps(H, W, Ho, Wo, size, stride):
                 np.maximum(y[n][inside], x[n][window], out=y[n][inside])
 
-    in_pieces(work, N)
+    in_pieces(work, N, x.nbytes)
     return y, (x, y, size, stride)
 
 
@@ -50,7 +50,7 @@ def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
                 dx[n][window] += taken
                 left[inside] -= taken
 
-    in_pieces(work, len(x))
+    in_pieces(work, len(x), x.nbytes)
     return dx
 
 
@@ -71,7 +71,7 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
                 y[n][inside] += x[n][window]
             y[n] /= pixels
 
-    in_pieces(work, N)
+    in_pieces(work, N, x.nbytes)
     return y, (x.shape, pixels, size, stride)
 
 
@@ -86,7 +86,7 @@ def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
             for inside, window in taps(*shape[1:3], *dy.shape[1:3], size, stride):
                 dx[n][window] += share[inside]
 
-    in_pieces(work, len(dy))
+    in_pieces(work, len(dy), dx.nbytes)
     return dx
 
 

@@ -34,7 +34,7 @@ def sgd_update(
         if not (w.flags.c_contiguous and v.flags.c_contiguous):
             raise ValueError("what is updated in place has to be contiguous")
         flat = w.reshape(-1), dw.reshape(-1), v.reshape(-1)
-        in_pieces(partial(_update, *flat, rate, momentum, decay), w.size)
+        in_pieces(partial(_update, *flat, rate, momentum, decay), w.size, w.nbytes)
 
 
 def _update(

@@ -109,19 +109,20 @@ OWT = (
     Linear("fc8", 1000, init_std=.00902),
 )
 
+# Wide initial weights and no bias of 1: with so few inputs to a neuron the signal would fade.
 MINI = (
     Augment("data", size=28, image_size=32),
-    Conv2d("conv1", 32, size=5, pad=2, init_std=.01),               ReLU("relu1"),
+    Conv2d("conv1", 24, size=5, pad=2, init_std=.1),                ReLU("relu1"),
     LRN("norm1", groups=2),                                         MaxPool("pool1", 3, 2),
-    Conv2d("conv2", 64, size=5, pad=2, groups=2, init_std=.05),     ReLU("relu2"),
+    Conv2d("conv2", 32, size=5, pad=2, groups=2, init_std=.06),     ReLU("relu2"),
     LRN("norm2", groups=2),                                         MaxPool("pool2", 3, 2),
-    Conv2d("conv3", 96, size=3, pad=1, init_std=.06),               ReLU("relu3"),
-    Conv2d("conv4", 96, size=3, pad=1, groups=2, init_std=.06),     ReLU("relu4"),
-    Conv2d("conv5", 64, size=3, pad=1, groups=2, init_std=.06),     ReLU("relu5"),
+    Conv2d("conv3", 48, size=3, pad=1, init_std=.06),               ReLU("relu3"),
+    Conv2d("conv4", 48, size=3, pad=1, groups=2, init_std=.06),     ReLU("relu4"),
+    Conv2d("conv5", 32, size=3, pad=1, groups=2, init_std=.06),     ReLU("relu5"),
     MaxPool("pool5", 3, 2),
-    Linear("fc6", 256, init_std=.05), ReLU("relu6"), Dropout("drop6"),
-    Linear("fc7", 256, init_std=.05), ReLU("relu7"), Dropout("drop7"),
-    Linear("fc8", 10, init_std=.05),
+    Linear("fc6", 128, init_std=.06), ReLU("relu6"), Dropout("drop6"),
+    Linear("fc7", 128, init_std=.06), ReLU("relu7"), Dropout("drop7"),
+    Linear("fc8", 10, init_std=.02),
 )
 
 # cuda-convnet's nets for CIFAR-10; 19 % and 18 % are their test errors.
@@ -185,7 +186,7 @@ ARCHITECTURES = {
             "mini",
             "alexnet's shape, towers included, for 32-pixel images and a laptop",
             MINI,
-            Recipe(epochs=8, batch_size=64, lr=0.003, lr_scheduler="step", lr_step_size=6),
+            Recipe(epochs=4, batch_size=32, lr=0.005, lr_scheduler="step", lr_step_size=3),
         ),
         Architecture("cifar-19pct", "cuda-convnet's layers-19pct for CIFAR-10", CIFAR_19, _CIFAR),
         Architecture(

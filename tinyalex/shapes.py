@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinyalex.rows import Augment, AvgPool, Conv2d, Linear, MaxPool, Row
+from tinyalex.rows import LRN, Augment, AvgPool, Conv2d, Linear, MaxPool, Row
 
 
 def conv_size(n: int, size: int, stride: int, pad: int) -> int:
@@ -96,6 +96,8 @@ def _layer(row: Row, shape: Shape) -> Layer:
         ho, wo = (conv_size(n, row.size, row.stride, row.pad) for n in (h, w))
         weight = (row.channels, row.size, row.size, c // row.groups)
         return Layer(row, shape, (ho, wo, row.channels), weight, ho * wo * math.prod(weight))
+    if isinstance(row, LRN) and c % row.groups:
+        raise ValueError(f"{c} channels cannot be cut into {row.groups} groups")
     if isinstance(row, MaxPool | AvgPool):
         ho, wo = (pool_size(n, row.size, row.stride, row.ceil) for n in (h, w))
         return Layer(row, shape, (ho, wo, c))
