@@ -5,7 +5,10 @@ input, so that float64 gives the truth and float32 what a run computes.
 `tinyalex.backend.Backend` is the contract that this module satisfies.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from tinyalex.reference.activation import (
     dropout,
@@ -55,8 +58,12 @@ __all__ = [
 
 name = "reference"
 fusions: dict[tuple[str, ...], tuple[object, object]] = {}
-asarray = np.ascontiguousarray  # in rows, so that sgd_update can see it flat
 to_numpy = np.asarray
+
+
+def asarray(a: npt.ArrayLike, role: str = "both") -> npt.NDArray[Any]:
+    """The array itself, in rows, so that sgd_update can see it flat. All is on one device."""
+    return np.ascontiguousarray(a)
 
 
 def synchronize() -> None:

@@ -91,8 +91,7 @@ def results(ops, call: Call, dtype) -> dict:
     tensors = {"y": ops.to_numpy(y)}
     if call.op != "augment":
         gradients = backward(ops, call.op, ops.asarray(call.dy(tensors["y"])), cache)
-        names = ("dx", "dw", "db")[: len(gradients)]
-        tensors |= {name: ops.to_numpy(g) for name, g in zip(names, gradients, strict=True)}
+        tensors |= {name: ops.to_numpy(gradient) for name, gradient in gradients.items()}
     return tensors
 
 
@@ -104,11 +103,12 @@ def updated(ops, arguments, dtype) -> list:
     return [ops.to_numpy(a) for a in weights + velocities]
 
 
-def backward(ops, op, dy, cache) -> tuple:
-    """The gradients by the arrays that a layer is differentiated by; the loss takes no dy."""
+def backward(ops, op, dy, cache) -> dict:
+    """The gradients of a layer, under their names; the loss takes no dy."""
     function = getattr(ops, f"{op}_backward")
     gradients = function(cache) if op == "softmax_cross_entropy" else function(dy, cache)
-    return gradients if isinstance(gradients, tuple) else (gradients,)
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    return dict(zip(("dx", "dw", "db"), gradients, strict=False))
 
 
 def absolute_terms(ops, call: Call, expected: dict) -> dict:
@@ -122,8 +122,7 @@ def absolute_terms(ops, call: Call, expected: dict) -> dict:
             terms["y"], _ = ops.augment(images, -mean, *rest)
         case "conv2d" | "linear" | "avg_pool":
             y, cache = getattr(ops, call.op)(*positive)
-            dx, *dw_db = backward(ops, call.op, np.abs(call.dy(y)), cache)
-            terms |= {"y": y, "dx": dx} | dict(zip(("dw", "db"), dw_db))
+            terms |= {"y": y} | backward(ops, call.op, np.abs(call.dy(y)), cache)
         case "max_pool":
             _, cache = ops.max_pool(*arguments)
             terms["dx"] = ops.max_pool_backward(np.abs(call.dy(expected["y"])), cache)
@@ -132,7 +131,7 @@ def absolute_terms(ops, call: Call, expected: dict) -> dict:
         case "lrn" | "lrn_map":  # dx = direct - through the scale; on absolute values both >= 0
             x, _, k, _, beta, *_ = positive
             y, cache = getattr(ops, call.op)(*positive)
-            (difference,) = backward(ops, call.op, np.abs(call.dy(y)), cache)
+            difference = backward(ops, call.op, np.abs(call.dy(y)), cache)["dx"]
             power = np.divide(y, x, out=np.full_like(y, k**-beta), where=x != 0)  # scale^-beta
             terms["dx"] = 2 * np.abs(call.dy(y)) * power - difference
         case "softmax_cross_entropy":  # p - onehot, over N

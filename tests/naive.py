@@ -16,7 +16,9 @@ def augment(images, mean, corner, flip, shift, size, scale):
     for n, i, j, c in np.ndindex(y.shape):
         row = corner[n, 0] + i
         column = corner[n, 1] + (size - 1 - j if flip[n] else j)
-        y[n, i, j, c] = scale * (float(images[n, row, column, c]) - mean[row, column, c] + shift[n, c])
+        y[n, i, j, c] = scale * (
+            float(images[n, row, column, c]) - mean[row, column, c] + shift[n, c]
+        )
     return y, None
 
 
@@ -167,7 +169,7 @@ def max_pool_backward(dy, cache):
 
 def _first_maximum(x, i, size, stride):
     """The index of the first maximum in row-major order; a NaN is greater than any number."""
-    best, *others = _window(x, i, size, stride)
+    best, *others = pool_window(x, i, size, stride)
     for j in others:
         if x[j] > x[best] or (np.isnan(x[j]) and not np.isnan(x[best])):
             best = j
@@ -177,7 +179,7 @@ def _first_maximum(x, i, size, stride):
 def avg_pool(x, size, stride, ceil):
     y = np.zeros(_pool_shape(x, size, stride, ceil))
     for i in np.ndindex(y.shape):
-        pixels = list(_window(x, i, size, stride))
+        pixels = list(pool_window(x, i, size, stride))
         y[i] = sum(x[j] for j in pixels) / len(pixels)
     return y, (x, size, stride)
 
@@ -186,7 +188,7 @@ def avg_pool_backward(dy, cache):
     x, size, stride = cache
     dx = np.zeros(x.shape)
     for i in np.ndindex(dy.shape):
-        pixels = list(_window(x, i, size, stride))
+        pixels = list(pool_window(x, i, size, stride))
         for j in pixels:
             dx[j] += dy[i] / len(pixels)
     return dx
@@ -197,7 +199,7 @@ def _pool_shape(x, size, stride, ceil):
     return N, len(starts(H, size, stride, ceil)), len(starts(W, size, stride, ceil)), C
 
 
-def _window(x, i, size, stride):
+def pool_window(x, i, size, stride):
     """The indices in x of the window of output i, in row-major order."""
     n, row, column, c = i
     for r, s in np.ndindex(size, size):

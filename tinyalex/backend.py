@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from tinyalex.errors import UsageError
 
@@ -28,6 +28,11 @@ Array = Any
 """A NumPy array, or the array type of another backend: made by `asarray`, read by `to_numpy`."""
 
 Cache = Any
+
+Role = Literal["both", "tower", "mask", "head"]
+"""Where an array belongs when a network's two towers lie on two devices: on both (images, crops),
+cut by output channel or neuron (parameters), cut by neuron (dropout masks), or on the first device
+alone (the last layer and the labels). One device holds all of them whole."""
 
 Fusion = tuple[Callable[..., tuple[Array, Cache]], Callable[..., Any]]
 """The forward and the backward of several layers in one."""
@@ -41,7 +46,7 @@ class Backend(Protocol):
     fusions: Mapping[tuple[str, ...], Fusion]
     """Runs of row kinds that have one function, which takes its rows' arguments in row order."""
 
-    def asarray(self, a: Any, /) -> Array: ...
+    def asarray(self, a: Any, role: Role = "both", /) -> Array: ...
     def to_numpy(self, a: Array, /) -> Any: ...
     def synchronize(self) -> None: ...
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from tinyalex.shapes import layers
 REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long
 RATE = 1e-6  # a learning rate with which random labels do not make anything diverge
 
-TORCH = {
-    "torch, nn.LocalResponseNorm": "module",
+TORCH: dict[str, Literal["module", "band"]] = {
+    "torch, nn.LocalResponseNorm's method": "module",
     "torch, LRN as a 1x1 band convolution": "band",
 }
 
@@ -215,24 +215,30 @@ def layer_times(architecture: Architecture, batch_size: int) -> list[dict[str, A
     return found
 
 
-def torch_step(architecture: Architecture, batch_size: int, lrn: str) -> Callable[[], None]:
-    """The same step in PyTorch: eager, channels_last, all cores."""
+def torch_step(
+    architecture: Architecture, batch_size: int, form: Literal["module", "band"]
+) -> Callable[[], None]:
+    """The same step in PyTorch, eager, on images that are cropped already."""
     import torch
 
-    from tinyalex.torch_twin import TorchTwin, images_for
+    from tinyalex.torch_twin import Twin
 
     images, labels = batch_of(architecture, batch_size)
-    twin = TorchTwin(architecture, initial_parameters(architecture, 0), lrn=lrn)
-    x, target = images_for(architecture, images), torch.from_numpy(labels).long()
-    optimizer = torch.optim.SGD(
-        twin.parameters(), lr=RATE, momentum=architecture.recipe.momentum, weight_decay=5e-4
+    side, recipe = architecture.data.image_size, architecture.recipe
+    mean = np.full((side, side, 3), 127.5, np.float32)
+    twin = Twin(architecture, initial_parameters(architecture, 0), mean, form)
+    draws = training_draws(architecture, batch_size, np.eye(3, dtype=np.float32), 0, 0, 0)
+    x = twin.apply(architecture.rows[0], torch.from_numpy(images), draws)
+    x, target = x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels).long()
+    sgd = torch.optim.SGD(
+        twin.parameters.values(), RATE, recipe.momentum, weight_decay=recipe.weight_decay
     )
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(twin(x), target)
+        sgd.zero_grad()
+        loss = torch.nn.functional.cross_entropy(twin.logits(x, draws), target)
         torch.autograd.backward([loss])
-        optimizer.step()
+        sgd.step()
 
     return step
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyalex.architectures import Architecture
-from tinyalex.backend import Array, Backend, Cache
+from tinyalex.backend import Array, Backend, Cache, Role
 from tinyalex.draws import Draws
 from tinyalex.rows import LRN, Augment, AvgPool, Conv2d, Dropout, Linear, LRNMap, MaxPool, Row
 
@@ -42,7 +42,10 @@ class Network:
     ) -> None:
         self.architecture = architecture
         self.ops = ops
-        self.parameters = {name: ops.asarray(value) for name, value in parameters.items()}
+        self.parameters = {
+            name: ops.asarray(value, role_of(name, architecture))
+            for name, value in parameters.items()
+        }
         self.mean = ops.asarray(mean)
         self.steps = plan(architecture.rows, ops)
 
@@ -96,7 +99,7 @@ class Network:
                 kept = 1 - row.rate
                 if row.name in draws.keep:
                     return (
-                        asarray(draws.keep[row.name]),
+                        asarray(draws.keep[row.name], "mask"),
                         1 / kept if row.scale_at == "train" else 1.0,
                     )
                 return (None, kept if row.scale_at == "test" else 1.0)
@@ -105,6 +108,11 @@ class Network:
 
     def _weights(self, row: Row) -> tuple[Array, Array]:
         return self.parameters[f"{row.name}.weight"], self.parameters[f"{row.name}.bias"]
+
+
+def role_of(parameter: str, architecture: Architecture) -> Role:
+    """The last layer belongs to the first device, as in 2012; all others are cut in two."""
+    return "head" if parameter.startswith(f"{architecture.rows[-1].name}.") else "tower"
 
 
 def plan(rows: Sequence[Row], ops: Backend) -> list[Step]:

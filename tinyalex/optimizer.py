@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyalex.architectures import Recipe
 from tinyalex.backend import Array
-from tinyalex.network import Network
+from tinyalex.network import Network, role_of
 from tinyalex.rows import Conv2d, Linear
 
 
@@ -20,7 +20,10 @@ class SGD:
     def __init__(self, network: Network, recipe: Recipe, velocities: Mapping[str, Any]) -> None:
         self.network = network
         self.momentum = recipe.momentum
-        self.velocities = {name: network.ops.asarray(v) for name, v in velocities.items()}
+        self.velocities = {
+            name: network.ops.asarray(v, role_of(name, network.architecture))
+            for name, v in velocities.items()
+        }
         self.multipliers: dict[str, float] = {}
         self.decays: dict[str, float] = {}
         for row in network.architecture.rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ EXAMPLES = 8  # the paper's Figure 4 shows so many
 
 def curves(folder: RunFolder, path: Path) -> None:
     """Loss and errors over the epochs."""
-    show.save(show.curves(folder.records(), folder.path.name), path)
+    config = tomllib.loads((folder.path / "config.toml").read_text(encoding="utf-8"))
+    images = Path(config["data"]).name if "data" in config else "shapes"
+    show.save(show.curves(folder.records(), f"{config['arch']} on {images}"), path)
 
 
 def filters(network: Network, path: Path) -> None:

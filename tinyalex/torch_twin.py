@@ -1,133 +1,142 @@
-"""The same networks in PyTorch: the judge of the parity tests, and what `bench` runs against."""
+"""The networks in PyTorch, made from the same tables of rows.
+
+The judge that is not ours, and what `bench` runs against. PyTorch has activations (N, C, H, W),
+here in channels_last memory, and weights (O, C/groups, kh, kw); the columns of the first fully
+connected layer then count (c, h, w) where ours count (h, w, c).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinyalex.architectures import Architecture
-from tinyalex.rows import (
-    LRN,
-    Augment,
-    AvgPool,
-    Conv2d,
-    Dropout,
-    Linear,
-    LRNMap,
-    MaxPool,
-    ReLU,
-    Row,
-    Tanh,
-)
+from tinyalex.draws import Draws
+from tinyalex.rows import LRN, Augment, AvgPool, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
 from tinyalex.shapes import layers
 
 
-class TorchTwin(nn.Module):
-    """The rows of an architecture in PyTorch, (N, C, H, W) in channels_last memory.
+def nchw(x: Tensor) -> Tensor:
+    """Our order of the axes, of activations or weights, as PyTorch's."""
+    return x.permute(0, 3, 1, 2)
 
-    parameters: as of `draws.initial_parameters`, in the project's layout; converted once.
-    lrn: "module" computes lrn by nn.LocalResponseNorm, "band" by a 1x1 convolution of the squares
-    with a band matrix, which is faster on a CPU.
+
+def nhwc(x: Tensor) -> Tensor:
+    """PyTorch's order of the axes as ours."""
+    return x.permute(0, 2, 3, 1)
+
+
+class Twin:
+    """An architecture in PyTorch.
+
+    parameters: ours, by name, as arrays; kept as leaf tensors in PyTorch's layout. mean: the mean
+    image. form: how lrn is computed, "module" as in nn.LocalResponseNorm, or "band" by a 1x1
+    convolution of the squares, which is faster on a CPU.
     """
 
     def __init__(
-        self, architecture: Architecture, parameters: Mapping[str, Any], lrn: str = "module"
+        self,
+        architecture: Architecture,
+        parameters: Mapping[str, Any],
+        mean: Any,
+        form: Literal["module", "band"] = "module",
     ) -> None:
-        super().__init__()
-        self.rows, self.lrn = architecture.rows, lrn
-        self.flat = {layer.row.name: layer.input for layer in layers(architecture.rows)}
-        self.weights = nn.ParameterDict()
-        for name, value in parameters.items():
-            self.weights[name.replace(".", "_")] = nn.Parameter(self.to_torch(name, value))
+        self.rows, self.lrn = architecture.rows, lrn if form == "module" else lrn_by_band
+        self.inputs = {layer.row.name: layer.input for layer in layers(self.rows)}
+        self.mean = torch.tensor(mean)
+        self.parameters = {
+            name: self.convert(name, value).requires_grad_() for name, value in parameters.items()
+        }
 
-    def to_torch(self, name: str, value: Any) -> Tensor:
-        """A parameter, or its gradient, in PyTorch's layout."""
-        t = torch.from_numpy(np.array(value))
-        if t.ndim == 4:
-            return t.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        h, w, c = self.flat[name.split(".")[0]]
-        if t.ndim == 2:  # columns (h, w, c) to (c, h, w)
-            return t.reshape(-1, h, w, c).permute(0, 3, 1, 2).reshape(len(t), -1).contiguous()
-        return t
+    def convert(self, name: str, value: Any) -> Tensor:
+        """Our parameter `name`, or its gradient, as a tensor in PyTorch's layout."""
+        tensor = torch.tensor(value)
+        if tensor.ndim == 4:
+            return nchw(tensor).contiguous(memory_format=torch.channels_last)
+        if tensor.ndim == 2:
+            h, w, c = self.inputs[name.removesuffix(".weight")]
+            return nchw(tensor.reshape(-1, h, w, c)).flatten(1)
+        return tensor
 
-    def to_numpy(self, name: str, value: Tensor) -> Any:
-        """The way back."""
-        t = value.detach()
-        if t.ndim == 4:
-            return t.permute(0, 2, 3, 1).contiguous().numpy()
-        h, w, c = self.flat[name.split(".")[0]]
-        if t.ndim == 2:
-            t = t.reshape(-1, c, h, w).permute(0, 2, 3, 1).reshape(len(t), -1).contiguous()
-        return t.numpy()
+    def forward(self, images: Any, draws: Draws) -> Tensor:
+        """Logits of uint8 images (N, S, S, 3)."""
+        return self.logits(self.apply(self.rows[0], torch.tensor(images), draws), draws)
 
-    def forward(self, x: Tensor, keep: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits of images after `augment`. keep: dropout masks (N, neurons); None draws them."""
+    def logits(self, x: Tensor, draws: Draws) -> Tensor:
+        """Logits of images that are cropped already, (N, 3, H, W)."""
         for row in self.rows[1:]:
-            x = self.compute(row, x, keep)
+            x = self.apply(row, x, draws)
         return x
 
-    def compute(self, row: Row, x: Tensor, keep: Mapping[str, Tensor] | None) -> Tensor:
+    def apply(self, row: Row, x: Tensor, draws: Draws) -> Tensor:
+        """One row."""
         match row:
+            case Augment():
+                corner, flip, shift = map(torch.tensor, (draws.corner, draws.flip, draws.shift))
+                return nchw(augment(x, self.mean, corner, flip, shift, row.size, row.scale))
             case Conv2d():
-                w, b = self.weights[f"{row.name}_weight"], self.weights[f"{row.name}_bias"]
+                w, b = self._weights(row)
                 return F.conv2d(x, w, b, row.stride, row.pad, groups=row.groups)
             case Linear():
-                w, b = self.weights[f"{row.name}_weight"], self.weights[f"{row.name}_bias"]
-                return F.linear(x.flatten(1), w, b)
+                return F.linear(x.flatten(1), *self._weights(row))
             case ReLU():
                 return F.relu(x)
-            case Tanh():
-                return torch.tanh(x)
+            case LRN():
+                return self.lrn(x, row.n, row.k, row.alpha, row.beta, row.groups)
+            case LRNMap():
+                return lrn_map(x, row.n, row.k, row.alpha, row.beta)
             case MaxPool():
                 return F.max_pool2d(x, row.size, row.stride, ceil_mode=row.ceil)
             case AvgPool():
-                return average(x, row)
-            case LRN():
-                return normalise(x, row, self.lrn)
-            case LRNMap():
-                total = F.avg_pool2d(x * x, row.n, 1, row.n // 2, count_include_pad=True) * row.n**2
-                return x * (row.k + row.alpha * total) ** -row.beta
+                return F.avg_pool2d(x, row.size, row.stride, ceil_mode=row.ceil)
             case Dropout():
-                kept = 1 - row.rate
-                scale = 1 / kept if row.scale_at == "train" else 1.0
-                mask = torch.rand_like(x) < kept if keep is None else keep[row.name].view_as(x)
-                return x * mask * scale
-            case Augment():
-                raise ValueError("images are augmented before they come to PyTorch")
+                keep = torch.tensor(draws.keep[row.name]).reshape(-1, *self.inputs[row.name])
+                scale = 1 / (1 - row.rate) if row.scale_at == "train" else 1.0
+                return x * nchw(keep).reshape(x.shape) * scale
+        raise TypeError(f"{row} has no twin")
+
+    def _weights(self, row: Row) -> tuple[Tensor, Tensor]:
+        return self.parameters[f"{row.name}.weight"], self.parameters[f"{row.name}.bias"]
 
 
-def average(x: Tensor, row: AvgPool) -> Tensor:
-    """Mean over windows that the border may cut off: by the pixels inside, as PyTorch's own does
-    only for windows inside its padding."""
-    area = torch.ones_like(x[:1, :1])
-    size, stride = row.size, row.stride
-    if row.ceil:
-        over = [max(0, -(-(n - size) // stride) * stride + size - n) for n in x.shape[2:]]
-        x, area = (F.pad(t, (0, over[1], 0, over[0])) for t in (x, area))
-    return F.avg_pool2d(x, size, stride) / F.avg_pool2d(area, size, stride)
+def augment(
+    images: Tensor,
+    mean: Tensor,
+    corner: Tensor,
+    flip: Tensor,
+    shift: Tensor,
+    size: int,
+    scale: float,
+) -> Tensor:
+    """In our order of the axes, image by image."""
+    views = []
+    for image, at, mirrored, colour in zip(images - mean, corner, flip, shift, strict=True):
+        top, left = at.tolist()
+        view = image[top : top + size, left : left + size]
+        views.append((view.flip(1) if mirrored else view) + colour)
+    return scale * torch.stack(views)
 
 
-def normalise(x: Tensor, row: LRN, lrn: str) -> Tensor:
-    """lrn, tower by tower. PyTorch divides alpha by n."""
-    if lrn == "module":
-        norm = nn.LocalResponseNorm(row.n, row.alpha * row.n, row.beta, row.k)
-        return torch.cat([norm(tower) for tower in x.chunk(row.groups, 1)], 1)
-    c = x.shape[1] // row.groups
-    i, j = torch.meshgrid(torch.arange(c), torch.arange(c), indexing="ij")
-    window = (j >= i - row.n // 2) & (j < i - row.n // 2 + row.n)
-    band = window.to(x.dtype).repeat(row.groups, 1)[:, :, None, None]
-    return x * (row.k + row.alpha * F.conv2d(x * x, band, groups=row.groups)) ** -row.beta
+def lrn(x: Tensor, n: int, k: float, alpha: float, beta: float, groups: int) -> Tensor:
+    """Tower by tower. PyTorch divides alpha by n."""
+    towers = [F.local_response_norm(t, n, alpha * n, beta, k) for t in x.chunk(groups, 1)]
+    return torch.cat(towers, 1)
 
 
-def images_for(architecture: Architecture, images: Any) -> Tensor:
-    """uint8 (N, S, S, 3) to the network's input: centre crop around zero, no more."""
-    size = architecture.data.size
-    border = (architecture.data.image_size - size) // 2
-    crop = images[:, border : border + size, border : border + size].astype(np.float32) - 127.5
-    x = torch.from_numpy(crop * np.float32(architecture.data.scale)).permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)
+def lrn_by_band(x: Tensor, n: int, k: float, alpha: float, beta: float, groups: int) -> Tensor:
+    """The same, the sum over neighbouring channels as a grouped 1x1 convolution."""
+    c = x.shape[1] // groups
+    i, j = torch.arange(c)[:, None], torch.arange(c)
+    window = (i - n // 2 <= j) & (j < i - n // 2 + n)
+    band = window.to(x.dtype).repeat(groups, 1)[:, :, None, None]
+    return x * (k + alpha * F.conv2d(x * x, band, groups=groups)) ** -beta
+
+
+def lrn_map(x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
+    before, after = n // 2, n - 1 - n // 2
+    squares = F.pad(x * x, (before, after, before, after))
+    return x * (k + alpha * F.avg_pool2d(squares, n, 1, divisor_override=1)) ** -beta

@@ -111,7 +111,7 @@ class Trainer:
                     self.architecture, len(batch.labels), self.colour, seed, epoch, progress.batch
                 )
                 logits, tape = network.forward(batch.images, draws)
-                loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(batch.labels))
+                loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(batch.labels, "head"))
                 value = float(ops.to_numpy(loss))  # waits for the backend
                 if not math.isfinite(value):
                     raise self.diverged(first_not_finite(network, batch.images, draws))
@@ -303,8 +303,8 @@ class Trainer:
             self.say(f"Stopped at step {self.progress.step}, before the end of the first epoch.")
         elif "val_top1_error" in best:
             self.say(
-                f"Best: {100 - 100 * best['val_top1_error']:.2f} % of {self.dataset.name}'s "
-                f"validation images right at first guess (top-1 error "
+                f"Best: {100 - 100 * best['val_top1_error']:.2f} % of the validation images right "
+                f"at first guess (top-1 error "
                 f"{100 * best['val_top1_error']:.2f} %), after epoch {best['epoch']}."
             )
         else:

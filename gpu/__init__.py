@@ -1,0 +1,100 @@
+"""The reference's functions on a CUDA GPU: Numba kernels of our own, cuBLAS for the products.
+
+Same file names, same function names and same arguments as `tinyalex.reference`; activations and
+parameters are float32. Each file opens with who computes what. `tinyalex.backend.Backend` is the
+contract; `tinyalex.gpu.device` says where things run.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tinyalex.gpu import device
+from tinyalex.gpu.activation import (
+    dropout,
+    dropout_backward,
+    relu,
+    relu_backward,
+    tanh,
+    tanh_backward,
+)
+from tinyalex.gpu.augment import augment
+from tinyalex.gpu.conv import (
+    augment_conv2d_relu,
+    augment_conv2d_relu_backward,
+    conv2d,
+    conv2d_backward,
+    conv2d_relu,
+    conv2d_relu_backward,
+)
+from tinyalex.gpu.linear import (
+    linear,
+    linear_backward,
+    linear_relu_dropout,
+    linear_relu_dropout_backward,
+)
+from tinyalex.gpu.loss import softmax_cross_entropy, softmax_cross_entropy_backward
+from tinyalex.gpu.lrn import lrn, lrn_backward, lrn_map, lrn_map_backward
+from tinyalex.gpu.pool import (
+    avg_pool,
+    avg_pool_backward,
+    lrn_max_pool,
+    lrn_max_pool_backward,
+    max_pool,
+    max_pool_backward,
+)
+from tinyalex.gpu.sgd import sgd_update
+
+__all__ = [
+    "asarray",
+    "augment",
+    "avg_pool",
+    "avg_pool_backward",
+    "conv2d",
+    "conv2d_backward",
+    "dropout",
+    "dropout_backward",
+    "fusions",
+    "linear",
+    "linear_backward",
+    "lrn",
+    "lrn_backward",
+    "lrn_map",
+    "lrn_map_backward",
+    "max_pool",
+    "max_pool_backward",
+    "name",
+    "relu",
+    "relu_backward",
+    "sgd_update",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "synchronize",
+    "tanh",
+    "tanh_backward",
+    "to_numpy",
+]
+
+name = "gpu"
+
+fusions = {
+    ("augment", "conv2d", "relu"): (augment_conv2d_relu, augment_conv2d_relu_backward),
+    ("conv2d", "relu"): (conv2d_relu, conv2d_relu_backward),
+    ("lrn", "max_pool"): (lrn_max_pool, lrn_max_pool_backward),
+    ("linear", "relu", "dropout"): (linear_relu_dropout, linear_relu_dropout_backward),
+}
+
+
+def asarray(a: Any, role: str = "both") -> device.Array:
+    """A copy on the current device. Takes float32, int32 and uint8; TypeError for others."""
+    return device.asarray(np.asarray(a))
+
+
+def to_numpy(a: device.Array) -> Any:
+    """A copy on the host, once all work on it is done."""
+    return device.to_numpy(a)
+
+
+def synchronize() -> None:
+    """Waits until the current device has done all its work."""
+    device.current().synchronize()

@@ -1,0 +1,159 @@
+"""Where the GPU is, or the simulator in its place. The only file that imports CuPy or Numba.
+
+With NUMBA_ENABLE_CUDASIM=1 in the environment kernels run in Numba's simulator, one Python thread
+per CUDA thread, and NumPy takes CuPy's place, so that all but the drivers' own work can be tested
+on any machine.
+
+Kernels are plain functions of one index. Four words mean something else on a GPU than in Python
+and are defined here once: `split` (divmod), `span` (range), `power` (**) and `float32(...)` around
+every literal, because 0 and 0.0 would make the arithmetic double.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import numba
+import numpy as np
+from numba import cuda, types
+from numpy import float32, int32, uint32
+
+from tinyalex.errors import UsageError
+
+__all__ = [
+    "SIMULATOR",
+    "Array",
+    "Place",
+    "asarray",
+    "cuda",
+    "current",
+    "empty",
+    "float32",
+    "inline",
+]
+__all__ += ["int32", "numba", "power", "span", "split", "to_numpy", "types", "uint32", "xp"]
+
+Array = Any
+"""A CuPy array, or a NumPy array in the simulator."""
+
+SIMULATOR = bool(numba.config.ENABLE_CUDASIM)
+
+if SIMULATOR:
+    import numpy as xp
+    from numba.extending import register_jitable as inline  # still Python, and njit can call it
+
+    split, span = divmod, range
+
+    @inline
+    def power(d: float, p: float) -> float:
+        """d**p for d > 0."""
+        return d**p
+
+else:
+    if "numba_cuda" not in (cuda.__file__ or ""):
+        raise UsageError(
+            "Numba's retired CUDA target answers instead of numba-cuda; `tinyalex doctor` says "
+            "what to install."
+        )
+    import cupy as xp
+
+    inline = cuda.jit(device=True)
+
+    @inline
+    def split(i: int, n: int) -> tuple[int, int]:
+        """divmod for i >= 0 in 32 bits; Numba's own // divides signed 64-bit numbers."""
+        q = int32(uint32(i) // uint32(n))
+        return q, int32(i - q * n)
+
+    @inline
+    def span(a: int, b: int) -> Any:
+        """range with a 32-bit counter."""
+        return range(int32(a), int32(b))
+
+    @cuda.jit(device=True, fastmath=True)
+    def power(d: float, p: float) -> float:
+        """d**p for d > 0 in three instructions; relative error below 3e-6 for d < 1e5."""
+        return math.exp2(p * math.log2(d))
+
+
+class Place:
+    """Where work runs: a device, a stream on it, and a cuBLAS handle bound to that stream.
+
+    Two places may share a device. `with place:` makes it the current one for allocation, launches
+    and products; in the simulator that changes nothing.
+    """
+
+    def __init__(self, device: int, precision: str = "fp32") -> None:
+        self.device = device
+        if SIMULATOR:
+            return
+        from tinyalex.gpu.gemm import Cublas
+
+        with xp.cuda.Device(device):
+            self.stream = xp.cuda.Stream(non_blocking=True)
+            self.numba_stream = cuda.external_stream(self.stream.ptr)
+            with self.stream:
+                self.cublas = Cublas(self.stream.ptr, precision)
+
+    def __enter__(self) -> Place:
+        with ExitStack() as entered:
+            if not SIMULATOR:
+                entered.enter_context(xp.cuda.Device(self.device))
+                entered.enter_context(self.stream)
+            _entered.append((self, entered.pop_all()))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        _entered.pop()[1].close()
+
+    def synchronize(self) -> None:
+        """Waits until all work of this place is done."""
+        if not SIMULATOR:
+            self.stream.synchronize()
+
+
+_entered: list[tuple[Place, ExitStack]] = []
+_first: list[Place] = []  # the place of work outside any `with`, made when it is first needed
+
+
+def current() -> Place:
+    """The innermost place entered, or device 0."""
+    if _entered:
+        return _entered[-1][0]
+    if not _first:
+        _first.append(Place(0))
+    return _first[0]
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    """An array on the current device; the simulator fills it with what no kernel may leave."""
+    if SIMULATOR:
+        return np.full(shape, np.nan if dtype == np.float32 else 255, dtype)
+    with current():
+        return xp.empty(shape, dtype)
+
+
+def asarray(a: Any) -> Array:
+    """A copy of a NumPy array on the current device."""
+    if a.dtype not in (np.float32, np.int32, np.uint8):
+        raise TypeError(f"the GPU backend takes float32, int32 and uint8 arrays, not {a.dtype}")
+    if SIMULATOR:
+        return np.array(a, order="C")
+    with current():
+        return xp.asarray(np.ascontiguousarray(a))
+
+
+def to_numpy(a: Array) -> Any:
+    """A copy of an array on the host, once all work on it is done."""
+    if SIMULATOR:
+        return a.copy()
+    with current() as place:
+        return a.get(stream=place.stream)

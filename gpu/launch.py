@@ -1,0 +1,136 @@
+"""Launching: turns the work of one index into a kernel over many. The only file that knows grids.
+
+    @kernel
+    def relu(i: int, x: Floats, y: Floats) -> None:
+        y[i] = max(x[i], float32(0))
+
+    relu(y.size, x, y)  # relu(0, x, y) ... relu(y.size - 1, x, y), in no particular order
+
+A kernel takes its index, then flat arrays, then floats, then counts, then sizes (int). On a GPU the
+sizes of a layer are baked into the compiled kernel, so that its divisions vanish and its loops
+unroll. What changes from batch to batch is never a size: the number of indices carries it, or a
+Count. Arrays go in as bare pointers under an explicit signature, which makes a launch five times
+cheaper than handing over array objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tinyalex.gpu.device import SIMULATOR, cuda, current, inline, int32, numba, types
+
+Array = Any
+Floats = Any
+Ints = Any
+Bytes = Any
+Count = int
+
+ELEMENTS = {"Floats": types.float32, "Ints": types.int32, "Bytes": types.uint8}
+TYPES = {name: types.CPointer(t) for name, t in ELEMENTS.items()}
+TYPES |= {"float": types.float32, "Count": types.int32, "int": types.int32}
+
+THREADS = 256
+BLOCKS = 132 * 16  # enough to fill the largest GPU at hand, an H200, twice over
+SIMULATED = (1, 2)  # blocks and threads in the simulator, where each is a Python thread
+
+# Who computes: "simulator"; "njit", the same source compiled for the CPU, which makes real layer
+# sizes possible without a GPU; "gpu".
+how = "simulator" if SIMULATOR else "gpu"
+
+
+class kernel:
+    """A kernel made of the work of one index."""
+
+    def __init__(self, work: Callable[..., None]) -> None:
+        self.work = work
+        self.__name__, self.__doc__ = work.__name__, work.__doc__
+        kinds = [kind for name, kind in work.__annotations__.items() if name != "return"][1:]
+        self.kinds = [getattr(kind, "__name__", kind) for kind in kinds]
+        self.sizes = self.kinds.count("int")
+        assert "int" not in self.kinds[: len(self.kinds) - self.sizes], "sizes come last"
+        self.compiled: dict[Any, Any] = {}
+
+    def __call__(self, count: int, *arguments: Any) -> None:
+        """Runs the work for the indices 0 to count - 1."""
+        self.each([(count, *arguments)])
+
+    def each(self, calls: Iterable[tuple[Any, ...]]) -> None:
+        """Several calls in one launch, each given as (count, *arguments).
+
+        On a GPU a thread goes from one to the next without waiting for the others. All have the
+        same sizes.
+        """
+        runs = tuple((call[0], self.plain(call[1:])) for call in calls if call[0])
+        if not runs:
+            return
+        largest = max(count for count, _ in runs)
+        assert largest < 2**31 - BLOCKS * THREADS, "indices have 32 bits: split the batch"
+        if how == "gpu":
+            first = len(self.kinds) - self.sizes
+            sizes = runs[0][1][first:]
+            assert all(arguments[first:] == sizes for _, arguments in runs), "sizes differ"
+            runs = tuple((count, arguments[:first]) for count, arguments in runs)
+            launch = self.once(("gpu", len(runs), *sizes), lambda: self.for_gpu(len(runs), sizes))
+            blocks = min(-(-largest // THREADS), BLOCKS)
+            launch[blocks, THREADS, current().numba_stream](runs)
+        elif how == "simulator":
+            self.once(how, lambda: cuda.jit(self.loop()))[SIMULATED](runs)
+        else:
+            self.once(how, self.for_cpu)(runs)
+
+    def once(self, key: Any, compile: Callable[[], Any]) -> Any:
+        if key not in self.compiled:
+            self.compiled[key] = compile()
+        return self.compiled[key]
+
+    def loop(self, sizes: tuple[int, ...] = ()) -> Callable[..., None]:
+        """The grid-stride loop over the work of each run, with the sizes as constants."""
+        work = self.work if SIMULATOR else inline(self.work)
+
+        def loop(runs: Any) -> None:
+            for count, arguments in runs:
+                i = int32(cuda.grid(1))
+                while i < count:
+                    work(i, *(arguments + sizes))
+                    i = int32(i + cuda.gridsize(1))
+
+        return loop
+
+    def for_gpu(self, runs: int, sizes: tuple[int, ...]) -> Any:
+        return cuda.jit(self.signature(runs), cache=True)(self.loop(sizes))
+
+    def signature(self, runs: int = 1) -> Any:
+        """Of the loop. A run is count and a tuple of arguments: Numba allows no flat star here."""
+        kinds = self.kinds[: len(self.kinds) - self.sizes]
+        run = types.Tuple([types.int32, types.Tuple([TYPES[kind] for kind in kinds])])
+        return types.void(types.UniTuple(run, runs))
+
+    def for_cpu(self) -> Any:
+        work = numba.njit(self.work)
+
+        @numba.njit
+        def loop(runs: Any) -> None:
+            for count, arguments in runs:
+                for i in range(count):
+                    work(int32(i), *arguments)
+
+        return loop
+
+    def plain(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments as the compiled kernel takes them, checked."""
+        return tuple(self.argument(*pair) for pair in zip(arguments, self.kinds, strict=True))
+
+    def argument(self, value: Any, kind: str) -> Any:
+        """A pointer or a number; without a GPU a flat array."""
+        if kind in ("Count", "int"):
+            return int(value)
+        if kind == "float":
+            return np.float32(value)
+        wanted = str(ELEMENTS[kind])
+        assert value.dtype.name == wanted, f"{self.__name__} takes {wanted}, not {value.dtype}"
+        assert value.flags.c_contiguous, f"{self.__name__} takes contiguous arrays"
+        assert value.size < 2**31, f"{self.__name__} has 32-bit indices: split the batch"
+        return value.reshape(-1) if SIMULATOR else value.data.ptr
