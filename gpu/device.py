@@ -28,6 +28,7 @@ __all__ = [
     "Array",
     "Place",
     "asarray",
+    "check_gradient",
     "cuda",
     "current",
     "empty",
@@ -124,8 +125,13 @@ _entered: list[tuple[Place, ExitStack]] = []
 _first: list[Place] = []  # the place of work outside any `with`, made when it is first needed
 
 
+def use(place: Place) -> None:
+    """Makes `place` the one of work outside any `with`."""
+    _first[:] = [place]
+
+
 def current() -> Place:
-    """The innermost place entered, or device 0."""
+    """The innermost place entered, or else the one in use: device 0, if nothing was said."""
     if _entered:
         return _entered[-1][0]
     if not _first:
@@ -139,6 +145,12 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
         return np.full(shape, np.nan if dtype == np.float32 else 255, dtype)
     with current():
         return xp.empty(shape, dtype)
+
+
+def check_gradient(dy: Array, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless dy has the shape of what it is the gradient by."""
+    if dy.shape != shape:
+        raise ValueError(f"gradient {dy.shape} and output {shape} do not fit")
 
 
 def asarray(a: Any) -> Array:
@@ -157,3 +169,24 @@ def to_numpy(a: Array) -> Any:
         return a.copy()
     with current() as place:
         return a.get(stream=place.stream)
+
+
+def send(x: Array, source: Place, target: Place) -> Array:
+    """A copy at `target` of an array that lies at `source`; both may be on one device.
+
+    The copy is work of the source's stream, so x may be freed at once. It waits until the target
+    has done what it did with the new array's memory before, and the target waits for its end.
+    """
+    if isinstance(x, np.ndarray):  # in the simulator, or of a backend on the host
+        return x.copy()
+    assert x.flags.c_contiguous, "what is sent is contiguous"
+    with target:
+        y = empty(x.shape, x.dtype)
+        unused = target.stream.record()
+    with source:
+        source.stream.wait_event(unused)
+        to, origin = (y.data.ptr, target.device), (x.data.ptr, source.device)
+        xp.cuda.runtime.memcpyPeerAsync(*to, *origin, x.nbytes, source.stream.ptr)
+        copied = source.stream.record()
+    target.stream.wait_event(copied)
+    return y

@@ -1,10 +1,10 @@
 """Launching: turns the work of one index into a kernel over many. The only file that knows grids.
 
     @kernel
-    def relu(i: int, x: Floats, y: Floats) -> None:
-        y[i] = max(x[i], float32(0))
+    def square(i: int, x: Floats, y: Floats) -> None:
+        y[i] = x[i] * x[i]
 
-    relu(y.size, x, y)  # relu(0, x, y) ... relu(y.size - 1, x, y), in no particular order
+    square(y.size, x, y)  # square(0, x, y) ... square(y.size - 1, x, y), in no particular order
 
 A kernel takes its index, then flat arrays, then floats, then counts, then sizes (int). On a GPU the
 sizes of a layer are baked into the compiled kernel, so that its divisions vanish and its loops

@@ -26,6 +26,9 @@ Trace = Callable[[str, int, int, int], None]
 """Hears of each exchange: the tensor, its bytes, from which tower and to which (0 is a, 1 is b)."""
 
 
+Function = Callable[..., Any]
+
+
 @dataclass(frozen=True)
 class Pair:
     """Something for each tower, at its place."""
@@ -88,7 +91,7 @@ class TwoGPU:
         if role == "both":
             return Both(*self.each(self.ops.asarray, a))
         axis = 0 if role == "tower" else -1
-        return Halves(*self.each(self.ops.asarray, Pair(*np.split(a, 2, axis))), axis)
+        return Halves(*self.each(self.ops.asarray, Pair(*np.split(np.asarray(a), 2, axis))), axis)
 
     def to_numpy(self, a: Array, /) -> Any:
         if isinstance(a, Halves):
@@ -100,21 +103,30 @@ class TwoGPU:
 
     # Where things are computed.
 
-    def at(self, tower: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    def at(self, tower: int, function: Function, *arguments: Any) -> Any:
         """The function at a tower's place, on its parts of the arguments."""
         with self.places[tower]:
             return function(*(own(a, tower) for a in arguments))
 
-    def each(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    def each(self, function: Function, *arguments: Any) -> list[Any]:
         """The function at both places."""
         return [self.at(tower, function, *arguments) for tower in (0, 1)]
 
-    def halves(self, forward: Callable[..., Any], *arguments: Any) -> tuple[Array, Cache]:
-        (y_a, cache_a), (y_b, cache_b) = self.each(forward, *arguments)
-        return Halves(y_a, y_b, axis=-1), Pair(cache_a, cache_b)
+    def halves(self, forward: Function, *arguments: Any) -> tuple[Array, Cache]:
+        """A forward at both places: each makes its tower's half of y."""
+        y, cache = zip(*self.each(forward, *arguments), strict=True)
+        return Halves(*y, axis=-1), Pair(*cache)
 
-    def halves_backward(self, backward: Callable[..., Any], dy: Array, cache: Cache) -> Array:
+    def halves_backward(self, backward: Function, dy: Array, cache: Cache) -> Array:
+        """Its backward."""
         return Halves(*self.each(backward, dy, cache), axis=-1)
+
+    def gradients(
+        self, backward: Function, *arguments: Any
+    ) -> tuple[tuple[Array, Array], Array, Array]:
+        """The backward of a layer with parameters: what each place has of dx; dw and db."""
+        dx, dw, db = zip(*self.each(backward, *arguments), strict=True)
+        return dx, Halves(*dw, axis=0), Halves(*db, axis=0)
 
     # The exchanges.
 
@@ -129,81 +141,178 @@ class TwoGPU:
         return self.at(tower, np.concatenate, halves, -1)  # CuPy answers for its own arrays
 
     def home(self, tensor: str, parts: Sequence[Array]) -> Halves:
-        """Each tower's half of a gradient, which is the sum of what each place has of it."""
+        """The gradient by a whole x, in halves: the sum of what the places have of it."""
 
         def half(part: Array, tower: int) -> Array:
             channels = part.shape[-1] // 2
             return part[..., tower * channels :][..., :channels].copy()
 
-        halves: list[Array] = []
+        def total(terms: list[Array]) -> Array:
+            return sum(terms[1:], terms[0])
+
+        halves = []
         for tower in (0, 1):
-            if tower < len(parts):
-                total = self.at(tower, half, parts[tower], tower)
-            if 1 - tower < len(parts):
-                other = self.at(1 - tower, half, parts[1 - tower], tower)
-                other = self.send(tensor, other, 1 - tower)
-                total = self.at(tower, np.add, total, other) if tower < len(parts) else other
-            halves.append(total)
+            terms = []
+            for source in (tower, 1 - tower):
+                if source < len(parts):
+                    term = self.at(source, half, parts[source], tower)
+                    terms.append(term if source == tower else self.send(tensor, term, source))
+            halves.append(self.at(tower, total, terms))
         return Halves(*halves, axis=-1)
 
-    # Layers that may read both towers. `forward` and `backward` are the backend's, of the layer or
-    # of a run of layers that begins with it.
+    # Layers that may read both towers, or runs of layers that begin with one. `forward` and
+    # `backward` are the functions of `ops` for it.
 
     def run_conv2d(
-        self, forward: Callable[..., Any], x: Array, w: Array, b: Array, *sizes: int
+        self, forward: Function, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
     ) -> tuple[Array, Cache]:
-        stride, pad, groups = sizes
-        images, fetched = isinstance(x, Both), groups == 1 and isinstance(x, Halves)
+        fetched = groups == 1 and isinstance(x, Halves)
         if fetched:
-            x = Pair(*(self.whole("x of conv2d", x, tower) for tower in (0, 1)))
-        elif not images:
+            x = Both(*(self.whole("x of conv2d", x, tower) for tower in (0, 1)))
+        if groups > 1:
             groups = groups_of_a_tower("conv2d", groups)
         y, caches = self.halves(forward, x, w, b, stride, pad, groups)
-        return y, (caches, images, fetched)
+        return y, (caches, isinstance(x, Halves), fetched)
 
     def run_conv2d_backward(
-        self, backward: Callable[..., Any], dy: Array, cache: Cache, need_dx: bool = True
-    ) -> Any:
-        caches, images, fetched = cache
-        need = () if need_dx and not images else (False,)
-        (dx_a, dw_a, db_a), (dx_b, dw_b, db_b) = self.each(backward, dy, caches, *need)
-        dw, db = Halves(dw_a, dw_b, axis=0), Halves(db_a, db_b, axis=0)
-        if need:
+        self, backward: Function, dy: Array, cache: Cache, need_dx: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        caches, inside, fetched = cache
+        if not need_dx or not (inside or fetched):  # images, the same on both, have no gradient
+            _, dw, db = self.gradients(backward, dy, caches, False)
             return None, dw, db
-        dx = self.home("dx of conv2d", (dx_a, dx_b)) if fetched else Halves(dx_a, dx_b, axis=-1)
-        return dx, dw, db
+        dx, dw, db = self.gradients(backward, dy, caches)
+        return self.home("dx of conv2d", dx) if fetched else Halves(*dx, axis=-1), dw, db
+
+    def run_images_backward(
+        self, backward: Function, dy: Array, cache: Cache
+    ) -> tuple[None, Array, Array]:
+        _, dw, db = self.gradients(backward, dy, cache)
+        return None, dw, db
 
     def run_linear(
-        self, forward: Callable[..., Any], x: Array, w: Array, *arguments: Any
+        self, forward: Function, x: Array, w: Array, b: Array, *arguments: Any
     ) -> tuple[Array, Cache]:
-        if not isinstance(w, Pair):  # the last layer
-            x = self.whole("x of linear", x, 0)
-            y, cache = self.at(0, forward, x, w, *arguments)
-            return y, cache
-        x = Pair(*(self.whole("x of linear", x, tower) for tower in (0, 1)))
-        return self.halves(forward, x, w, *arguments)
+        if isinstance(w, Halves):
+            x = Both(*(self.whole("x of linear", x, tower) for tower in (0, 1)))
+            return self.halves(forward, x, w, b, *arguments)
+        y, cache = self.at(0, forward, self.whole("x of linear", x, 0), w, b, *arguments)
+        return y, cache
 
-    def run_linear_backward(self, backward: Callable[..., Any], dy: Array, cache: Cache) -> Any:
-        if not isinstance(dy, Pair):
-            dx, dw, db = self.at(0, backward, dy, cache)
-            return self.home("dx of linear", (dx,)), dw, db
-        (dx_a, dw_a, db_a), (dx_b, dw_b, db_b) = self.each(backward, dy, cache)
-        dx = self.home("dx of linear", (dx_a, dx_b))
-        return dx, Halves(dw_a, dw_b, axis=0), Halves(db_a, db_b, axis=0)
+    def run_linear_backward(
+        self, backward: Function, dy: Array, cache: Cache
+    ) -> tuple[Array, Array, Array]:
+        if isinstance(dy, Halves):
+            dx, dw, db = self.gradients(backward, dy, cache)
+            return self.home("dx of linear", dx), dw, db
+        dx, dw, db = self.at(0, backward, dy, cache)
+        return self.home("dx of linear", (dx,)), dw, db
 
     def run_lrn(
-        self, forward: Callable[..., Any], x: Array, *arguments: Any
+        self,
+        forward: Function,
+        x: Array,
+        n: int,
+        k: float,
+        alpha: float,
+        beta: float,
+        groups: int,
+        *arguments: Any,
     ) -> tuple[Array, Cache]:
-        n, k, alpha, beta, groups, *rest = arguments
         groups = groups_of_a_tower("lrn", groups)
-        return self.halves(forward, x, n, k, alpha, beta, groups, *rest)
+        return self.halves(forward, x, n, k, alpha, beta, groups, *arguments)
 
-    def fusion(
-        self, kinds: tuple[str, ...], forward: Callable[..., Any], backward: Callable[..., Any]
-    ) -> Fusion:
-        """A run of layers of the backend's, doubled. Only its first layer may read both towers."""
+    def fusion(self, kinds: tuple[str, ...], forward: Function, backward: Function) -> Fusion:
+        """The functions of a run of layers, of which only the first may read both towers."""
         match kinds[0]:
+            case "augment":
+                return partial(self.halves, forward), partial(self.run_images_backward, backward)
             case "conv2d":
-                return partial(self.run_conv2d, forward), partial(
-                    self.run_conv2d_backward, backward
-                )
+                run, run_backward = self.run_conv2d, self.run_conv2d_backward
+            case "linear":
+                run, run_backward = self.run_linear, self.run_linear_backward
+            case "lrn":
+                run, run_backward = self.run_lrn, self.halves_backward
+            case _:
+                run, run_backward = self.halves, self.halves_backward
+        return partial(run, forward), partial(run_backward, backward)
+
+    # The layers.
+
+    def augment(self, images: Array, *arguments: Any) -> tuple[Array, Cache]:
+        """On both devices, so that only uint8 images have to come to them."""
+        y, cache = zip(*self.each(self.ops.augment, images, *arguments), strict=True)
+        return Both(*y), Pair(*cache)
+
+    def conv2d(
+        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
+    ) -> tuple[Array, Cache]:
+        return self.run_conv2d(self.ops.conv2d, x, w, b, stride, pad, groups)
+
+    def conv2d_backward(self, dy: Array, cache: Cache, need_dx: bool = True) -> Any:
+        return self.run_conv2d_backward(self.ops.conv2d_backward, dy, cache, need_dx)
+
+    def linear(self, x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+        return self.run_linear(self.ops.linear, x, w, b)
+
+    def linear_backward(self, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+        return self.run_linear_backward(self.ops.linear_backward, dy, cache)
+
+    def lrn(
+        self, x: Array, n: int, k: float, alpha: float, beta: float, groups: int
+    ) -> tuple[Array, Cache]:
+        return self.run_lrn(self.ops.lrn, x, n, k, alpha, beta, groups)
+
+    def lrn_backward(self, dy: Array, cache: Cache) -> Array:
+        return self.halves_backward(self.ops.lrn_backward, dy, cache)
+
+    relu, relu_backward = inside("relu")
+    tanh, tanh_backward = inside("tanh")
+    lrn_map, lrn_map_backward = inside("lrn_map")
+    max_pool, max_pool_backward = inside("max_pool")
+    avg_pool, avg_pool_backward = inside("avg_pool")
+
+    def dropout(self, x: Array, keep: Array | None, scale: float) -> tuple[Array, Cache]:
+        if keep is not None and x[0].ndim > 2:
+            raise ValueError("a mask of a map is not cut by channel: drop neurons, after linear")
+        return self.halves(self.ops.dropout, x, keep, scale)
+
+    def dropout_backward(self, dy: Array, cache: Cache) -> Array:
+        return self.halves_backward(self.ops.dropout_backward, dy, cache)
+
+    # The loss and the update.
+
+    def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Cache]:
+        loss, cache = self.at(0, self.ops.softmax_cross_entropy, logits, labels)
+        return loss, cache
+
+    def softmax_cross_entropy_backward(self, cache: Cache) -> Array:
+        return self.at(0, self.ops.softmax_cross_entropy_backward, cache)
+
+    def sgd_update(
+        self,
+        weights: Sequence[Array],
+        gradients: Sequence[Array],
+        velocities: Sequence[Array],
+        rates: Sequence[float],
+        momentum: float,
+        decays: Sequence[float],
+    ) -> None:
+        for tower in (0, 1):
+            here = [i for i, w in enumerate(weights) if tower == 0 or isinstance(w, Halves)]
+
+            def mine(values: Sequence[Any], tower: int = tower, here: list[int] = here) -> Any:
+                return [own(values[i], tower) for i in here]
+
+            lists = (mine(values) for values in (weights, gradients, velocities, rates))
+            self.at(tower, self.ops.sgd_update, *lists, momentum, mine(decays))
+
+
+def groups_of_a_tower(kind: str, groups: int) -> int:
+    """The groups of a layer that lie in one tower. Raises ValueError if there is no such number."""
+    if groups % 2:
+        raise ValueError(
+            f"{kind} with groups={groups} does not fall into two towers. Give its row groups=2, or "
+            "use one device."
+        )
+    return groups // 2

@@ -22,6 +22,8 @@ def augment(
     left and right. shift: (N, 3), added to the colour of all pixels. size: side of the crop.
     y: (N, size, size, 3). Nothing is cached and there is no backward: images are not trained.
     """
+    if corner.min() < 0 or corner.max() + size > images.shape[1]:
+        raise ValueError(f"a crop of {size} reaches beyond images of {images.shape[1]} pixels")
     y = np.empty((len(images), size, size, 3), mean.dtype)
 
     def work(piece: slice) -> None:

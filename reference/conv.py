@@ -26,8 +26,8 @@ def conv2d(
     that two groups are the two towers of Figure 2. The cache keeps x and w: columns are unfolded
     again in the backward pass, which costs less than the memory to keep them.
     """
-    if x.shape[3] != groups * w.shape[3] or len(w) % groups:
-        raise ValueError(f"input {x.shape}, weights {w.shape} and {groups} groups do not fit")
+    if x.shape[3] != groups * w.shape[3] or len(w) % groups or b.shape != w.shape[:1]:
+        raise ValueError(f"x {x.shape}, w {w.shape}, b {b.shape} and {groups} groups do not fit")
     (N, H, W, _), (O, kh, kw, _) = x.shape, w.shape
     Ho, Wo = conv_size(H, kh, stride, pad), conv_size(W, kw, stride, pad)
     y = np.empty((N, Ho, Wo, O), x.dtype)

@@ -20,6 +20,8 @@ def linear(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
     y: (N, O). The cache is x and w.
     """
     flat = x.reshape(len(x), -1)
+    if flat.shape[1:] != w.shape[1:] or b.shape != w.shape[:1]:
+        raise ValueError(f"x {x.shape}, w {w.shape} and b {b.shape} do not fit")
     y = np.empty((len(x), len(w)), x.dtype)
 
     def work(piece: slice) -> None:

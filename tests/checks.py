@@ -104,11 +104,12 @@ def updated(ops, arguments, dtype) -> list:
 
 
 def backward(ops, op, dy, cache) -> dict:
-    """The gradients of a layer, under their names; the loss takes no dy."""
+    """The gradients of a layer, under their names; the loss takes no dy, and images have no dx."""
     function = getattr(ops, f"{op}_backward")
     gradients = function(cache) if op == "softmax_cross_entropy" else function(dy, cache)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    return dict(zip(("dx", "dw", "db"), gradients, strict=False))
+    named = zip(("dx", "dw", "db"), gradients, strict=False)
+    return {name: gradient for name, gradient in named if gradient is not None}
 
 
 def absolute_terms(ops, call: Call, expected: dict) -> dict:
@@ -120,7 +121,11 @@ def absolute_terms(ops, call: Call, expected: dict) -> dict:
         case "augment":
             images, mean, *rest = positive
             terms["y"], _ = ops.augment(images, -mean, *rest)
-        case "conv2d" | "linear" | "avg_pool":
+        case "augment_conv2d_relu":
+            images, mean, *rest = positive
+            y, cache = ops.augment_conv2d_relu(images, -mean, *rest)
+            terms |= {"y": y} | backward(ops, call.op, np.abs(call.dy(y)), cache)
+        case "conv2d" | "conv2d_relu" | "linear" | "linear_relu_dropout" | "avg_pool":
             y, cache = getattr(ops, call.op)(*positive)
             terms |= {"y": y} | backward(ops, call.op, np.abs(call.dy(y)), cache)
         case "max_pool":

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tinyalex.cli import main
+from tinyalex.errors import DataError
 
 TINY = ["--arch", "mini", "-b", "6", "--epochs", "2", "-p", "2"]
 
@@ -166,6 +167,26 @@ def test_bad_data(photos, tmp_path, capsys):
     Image.new("RGB", (64, 64), "red").save(cut)
     cut.write_bytes(cut.read_bytes()[:-40])
     train("cut.jpg")
+
+
+def test_a_picture_that_breaks_during_a_run_costs_nothing(photos, tmp_path, capsys, monkeypatch):
+    from tinyalex.data import decode, folders
+
+    read, seen = decode.decode, []
+
+    def breaks(*arguments, **settings):
+        seen.append(arguments)
+        if len(seen) > 60:
+            raise DataError("this picture has just become unreadable.")
+        return read(*arguments, **settings)
+
+    monkeypatch.setattr(folders, "decode", breaks)
+    monkeypatch.setattr("tinyalex.data.batches.KEEP_BYTES", 0)  # read again in every epoch
+    folder = tmp_path / "run"
+    argv = ["train", "--data", photos, *TINY, "--output-dir", folder, "-j", "0"]
+    refused(capsys, 4, "unreadable", "--resume", argv=argv)
+    monkeypatch.undo()
+    assert main(["train", "--resume", str(folder)]) == 0
 
 
 def test_bad_checkpoints(run, photos, tmp_path, capsys):

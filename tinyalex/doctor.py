@@ -1,10 +1,15 @@
-"""What this machine has for tinyalex, and what is missing."""
+"""What this machine has for tinyalex, and what is missing. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
+import importlib.util
 import os
 import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import tinyalex
@@ -14,10 +19,24 @@ OPTIONAL = {
     "torch": "bench --against torch and the parity tests; pip install 'tinyalex[parity]'",
     "hypothesis": "the property tests; pip install 'tinyalex[test]'",
 }
+CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that the GPU backend needs: what was found of it, or what to do about it."""
+
+    name: str
+    found: str | None
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name:<14} {self.found or f'missing: {self.remedy}'}"
 
 
 def report() -> tuple[str, bool]:
-    """The findings as text, and whether the reference backend can run. Imports nothing heavy."""
+    """The findings as text, and whether the reference backend can run."""
     lines = [
         f"tinyalex {tinyalex.__version__} in {Path(tinyalex.__file__).parent}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, "
@@ -30,11 +49,71 @@ def report() -> tuple[str, bool]:
         lines.append(f"{package:<14} {version or 'MISSING: pip install ' + package}")
     for package, use in OPTIONAL.items():
         lines.append(f"{package:<14} {_version(package) or 'not installed; needed for ' + use}")
+    parts = list(gpu_parts())
+    missing = ", ".join(part.name for part in parts if not part.found)
     lines += [
+        *map(str, parts),
         f"backend reference: {'ready' if sound else 'cannot run'}",
-        "backend gpu: not part of this version",
+        f"backend gpu: {f'cannot run without {missing}' if missing else 'ready'}",
     ]
+    if missing and _version("numba"):
+        lines.append("backend gpu, simulated and slow: NUMBA_ENABLE_CUDASIM=1 tinyalex compare")
     return "\n".join(lines), sound
+
+
+def simulated() -> bool:
+    """Whether Numba's simulator is asked for in place of a GPU."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def gpu_parts() -> Iterator[Part]:
+    """What the GPU backend needs, one after the other."""
+    devices, major = _driver()
+    extra = "gpu-cuda12" if major == 12 else "gpu"
+    pip = f"pip install 'tinyalex[{extra}]'"
+    yield Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it")
+    yield Part("CuPy", next(filter(None, map(_named, CUPY)), None), pip)
+    redirected = "_numba_cuda_redirector" in sys.modules  # its .pth file has been read
+    retired = "" if redirected or not _version("numba-cuda") else "its .pth file was not read; "
+    yield Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip)
+    yield Part("cuBLAS", _library("cublas"), pip)
+    yield Part("libNVVM", _library("nvvm"), pip)
+
+
+def _driver() -> tuple[str | None, int | None]:
+    """The GPUs that answer the driver, in words, and the major number of its CUDA version."""
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError:
+        return None, None
+    number, name, size = ctypes.c_int(), ctypes.create_string_buffer(100), ctypes.c_size_t()
+    driver.cuDriverGetVersion(ctypes.byref(number))
+    major, minor = divmod(number.value // 10, 100)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number)):
+        return None, major
+    devices = []
+    for device in range(number.value):
+        driver.cuDeviceGetName(name, len(name), device)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+        devices.append(f"{device}: {name.value.decode()}, {size.value / 2**30:.0f} GiB")
+    return "; ".join([f"CUDA {major}.{minor}", *devices]) if devices else None, major
+
+
+def _library(name: str) -> str | None:
+    """Where a library of the CUDA toolkit lies, found as the GPU backend finds it."""
+    if not importlib.util.find_spec("cuda") or not importlib.util.find_spec("cuda.pathfinder"):
+        return None
+    from cuda import pathfinder
+
+    try:
+        return str(pathfinder.load_nvidia_dynamic_lib(name).abs_path)
+    except pathfinder.DynamicLibNotFoundError:
+        return None
+
+
+def _named(package: str) -> str | None:
+    version = _version(package)
+    return version and f"{version} ({package})"
 
 
 def _version(package: str) -> str | None:

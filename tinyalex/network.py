@@ -33,7 +33,7 @@ class Step:
 class Network:
     """An architecture with its parameters on a backend.
 
-    parameters: `conv1.weight`, `conv1.bias`, ... as arrays of the backend, updated in place.
+    parameters: `conv1.weight`, `conv1.bias`, ... copied to the backend and there updated in place.
     mean: the mean image (image_size, image_size, 3) that is taken from every image.
     """
 
@@ -43,7 +43,7 @@ class Network:
         self.architecture = architecture
         self.ops = ops
         self.parameters = {
-            name: ops.asarray(value, role_of(name, architecture))
+            name: ops.asarray(np.array(value), role_of(name, architecture))
             for name, value in parameters.items()
         }
         self.mean = ops.asarray(mean)

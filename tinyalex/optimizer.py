@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tinyalex.architectures import Recipe
 from tinyalex.backend import Array
 from tinyalex.network import Network, role_of
@@ -14,14 +16,14 @@ from tinyalex.rows import Conv2d, Linear
 class SGD:
     """The paper's update over all parameters of a network. The formula: `sgd_update`.
 
-    velocities: one array per parameter, of its shape; zeros at the start.
+    velocities: one array per parameter, of its shape, copied; zeros at the start.
     """
 
     def __init__(self, network: Network, recipe: Recipe, velocities: Mapping[str, Any]) -> None:
         self.network = network
         self.momentum = recipe.momentum
         self.velocities = {
-            name: network.ops.asarray(v, role_of(name, network.architecture))
+            name: network.ops.asarray(np.array(v), role_of(name, network.architecture))
             for name, v in velocities.items()
         }
         self.multipliers: dict[str, float] = {}

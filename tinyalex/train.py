@@ -19,9 +19,16 @@ from tinyalex.backend import get_backend
 from tinyalex.checkpoint import Checkpoint, Progress, watched
 from tinyalex.config import Config
 from tinyalex.data import open_data
-from tinyalex.data.batches import Batch, batches, epoch_order, keep_in_memory, mean_and_colour
+from tinyalex.data.batches import (
+    MEAN_IMAGES,
+    Batch,
+    batches,
+    epoch_order,
+    keep_in_memory,
+    mean_and_colour,
+)
 from tinyalex.draws import initial_parameters, training_draws
-from tinyalex.errors import DivergedError, UsageError
+from tinyalex.errors import DataError, DivergedError, UsageError
 from tinyalex.evaluate import evaluate, rank_of_label
 from tinyalex.network import Network, first_not_finite
 from tinyalex.optimizer import SGD
@@ -64,9 +71,10 @@ class Trainer:
         if resumed is None:
             self.folder = RunFolder.create(config.output_dir, self.architecture.name)
             self.progress = Progress()
-            self.mean, self.colour = mean_and_colour(
-                self.images, size, seed=config.seed, workers=config.workers
-            )
+            with self.bar("mean image", min(count, MEAN_IMAGES), 0) as bar:
+                self.mean, self.colour = mean_and_colour(
+                    self.images, size, seed=config.seed, workers=config.workers, progress=bar.update
+                )
             parameters = initial_parameters(self.architecture, config.seed)
             velocities = {name: np.zeros_like(value) for name, value in parameters.items()}
         else:
@@ -85,10 +93,14 @@ class Trainer:
         """Trains to the last epoch or step; what is reached is saved whatever ends it early."""
         self.introduce()
         with Stop() as self.stop, np.errstate(all="ignore"):  # self.diverged tells more
-            while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
-                self.train_epoch()
-                if self.progress.batch == self.epoch_batches:
-                    self.finish_epoch()
+            try:
+                while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
+                    self.train_epoch()
+                    if self.progress.batch == self.epoch_batches:
+                        self.finish_epoch()
+            except DataError as error:
+                self.save()
+                raise DataError(f"{error} {self.how_to_continue()}") from None
             self.save()
         self.draw()
         self.conclude()
@@ -227,13 +239,16 @@ class Trainer:
         if self.stop.number is not None:
             self.save()
             self.draw()
-            raise StoppedBySignal(
-                f"Stopped at step {self.progress.step}; everything is saved. "
-                f"Continue with: tinyalex train --resume {self.folder.path}",
-                self.stop.number,
-            )
+            raise StoppedBySignal(f"Stopped. {self.how_to_continue()}", self.stop.number)
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
+
+    def how_to_continue(self) -> str:
+        """For the message of a run that ends early."""
+        return (
+            f"All is saved up to step {self.progress.step}; continue with: "
+            f"tinyalex train --resume {self.folder.path}"
+        )
 
     def save(self, name: str = "last.npz") -> None:
         """Writes a checkpoint, unless a parameter is no longer finite."""

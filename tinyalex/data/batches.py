@@ -18,6 +18,8 @@ from tinyalex.data.dataset import Split
 _ORDER, _SAMPLE = 0x0D, 0x5A
 _AHEAD = 2  # batches under way while one is used
 KEEP_BYTES = 2**30
+# Images from which the mean is taken: enough that another thousand would not move it by a level.
+MEAN_IMAGES = 10_000
 
 Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
@@ -132,7 +134,7 @@ def mean_and_colour(
     *,
     seed: int,
     workers: int,
-    limit: int = 10_000,
+    limit: int = MEAN_IMAGES,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The mean image and the colour directions of `split`, in one pass over its images.

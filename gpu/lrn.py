@@ -1,0 +1,184 @@
+"""Local response normalisation: one thread per element, forward and backward.
+
+Each thread sums over its own window. Neighbouring threads read the same few elements, which stay in
+the first-level cache, so that no shared memory is needed. The backward gathers: a thread sums over
+all elements whose windows hold its own.
+"""
+
+from __future__ import annotations
+
+from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, power, span, split
+from tinyalex.gpu.launch import Floats, kernel
+
+
+@inline
+def window(c: int, length: int, n: int) -> tuple[int, int]:
+    """The window of n around place c of `length`, as offsets from c: first, one past the last."""
+    return -min(c, n // 2), min(length - c, n - n // 2)
+
+
+@inline
+def mirrored(c: int, length: int, n: int) -> tuple[int, int]:
+    """The places in whose windows c lies, likewise."""
+    return -min(c, n - 1 - n // 2), min(length - c, n // 2 + 1)
+
+
+@inline
+def lrn_scale(x: Floats, i: int, c: int, tower: int, n: int, k: float, alpha: float) -> float:
+    """scale_i of `lrn`, where x[i] is channel c of its tower."""
+    first, last = window(c, tower, n)
+    total = float32(0)
+    for j in span(i + first, i + last):
+        total += x[j] * x[j]
+    return k + alpha * total
+
+
+@kernel
+def lrn_kernel(
+    i: int,
+    x: Floats,
+    y: Floats,
+    scale: Floats,
+    k: float,
+    alpha: float,
+    beta: float,
+    tower: int,
+    n: int,
+) -> None:
+    c = split(i, tower)[1]
+    scale[i] = lrn_scale(x, i, c, tower, n, k, alpha)
+    y[i] = x[i] * power(scale[i], -beta)
+
+
+Cache = tuple[Array, Array, int, float, float, int]
+
+
+def lrn(
+    x: Array, n: int, k: float, alpha: float, beta: float, groups: int = 1
+) -> tuple[Array, Cache]:
+    """y_i = x_i scale_i^-beta, scale_i = k + alpha * sum of x_j^2 over the n channels j around i.
+
+    x, y: (N, H, W, C). The window starts at i - floor(n/2) and is clipped to i's tower, one of
+    `groups` runs of channels. The cache keeps x and scale.
+    """
+    tower = tower_of(x, groups)
+    y, scale = empty(x.shape), empty(x.shape)
+    lrn_kernel(x.size, x, y, scale, k, alpha, beta, tower, n)
+    return y, (x, scale, n, alpha, beta, tower)
+
+
+def tower_of(x: Array, groups: int) -> int:
+    """Channels of a tower. Raises ValueError if the towers would not be equal."""
+    if x.shape[3] % groups:
+        raise ValueError(f"{x.shape[3]} channels cannot be cut into {groups} groups")
+    return x.shape[3] // groups
+
+
+@kernel
+def lrn_backward_kernel(
+    i: int,
+    dy: Floats,
+    x: Floats,
+    scale: Floats,
+    dx: Floats,
+    alpha: float,
+    beta: float,
+    tower: int,
+    n: int,
+) -> None:
+    first, last = mirrored(split(i, tower)[1], tower, n)
+    total = float32(0)
+    for j in span(i + first, i + last):
+        total += dy[j] * x[j] * power(scale[j], -beta - float32(1))
+    dx[i] = dy[i] * power(scale[i], -beta) - float32(2) * alpha * beta * x[i] * total
+
+
+def lrn_backward(dy: Array, cache: Cache) -> Array:
+    """dx_i = dy_i scale_i^-beta - 2 alpha beta x_i * sum over j of dy_j x_j scale_j^(-beta-1).
+
+    The sum is over the channels j in whose window i lies: the forward's window mirrored.
+    """
+    x, scale, n, alpha, beta, tower = cache
+    check_gradient(dy, x.shape)
+    dx = empty(x.shape)
+    lrn_backward_kernel(x.size, dy, x, scale, dx, alpha, beta, tower, n)
+    return dx
+
+
+@kernel
+def lrn_map_kernel(
+    i: int,
+    x: Floats,
+    y: Floats,
+    scale: Floats,
+    k: float,
+    alpha: float,
+    beta: float,
+    H: int,
+    W: int,
+    C: int,
+    n: int,
+) -> None:
+    t, column = split(split(i, C)[0], W)
+    row = split(t, H)[1]
+    top, bottom = window(row, H, n)
+    left, right = window(column, W, n)
+    total = float32(0)
+    for down in span(top, bottom):
+        for across in span(left, right):
+            j = i + (down * W + across) * C
+            total += x[j] * x[j]
+    scale[i] = k + alpha * total
+    y[i] = x[i] * power(scale[i], -beta)
+
+
+MapCache = tuple[Array, Array, int, float, float]
+
+
+def lrn_map(x: Array, n: int, k: float, alpha: float, beta: float) -> tuple[Array, MapCache]:
+    """y_p = x_p scale_p^-beta, scale_p = k + alpha * sum of x_q^2 over the n x n pixels q around p.
+
+    As lrn, but over neighbours in the same channel's map, clipped at its border. The window starts
+    at p - floor(n/2) in both directions. x, y: (N, H, W, C). The cache keeps x and scale.
+    """
+    y, scale = empty(x.shape), empty(x.shape)
+    lrn_map_kernel(x.size, x, y, scale, k, alpha, beta, *x.shape[1:], n)
+    return y, (x, scale, n, alpha, beta)
+
+
+@kernel
+def lrn_map_backward_kernel(
+    i: int,
+    dy: Floats,
+    x: Floats,
+    scale: Floats,
+    dx: Floats,
+    alpha: float,
+    beta: float,
+    H: int,
+    W: int,
+    C: int,
+    n: int,
+) -> None:
+    t, column = split(split(i, C)[0], W)
+    row = split(t, H)[1]
+    top, bottom = mirrored(row, H, n)
+    left, right = mirrored(column, W, n)
+    total = float32(0)
+    for down in span(top, bottom):
+        for across in span(left, right):
+            j = i + (down * W + across) * C
+            total += dy[j] * x[j] * power(scale[j], -beta - float32(1))
+    dx[i] = dy[i] * power(scale[i], -beta) - float32(2) * alpha * beta * x[i] * total
+
+
+def lrn_map_backward(dy: Array, cache: MapCache) -> Array:
+    """dx_p = dy_p scale_p^-beta - 2 alpha beta x_p * sum over q of dy_q x_q scale_q^(-beta-1).
+
+    The sum is over the pixels q in whose window p lies: the forward's window mirrored.
+    """
+    x, scale, n, alpha, beta = cache
+    check_gradient(dy, x.shape)
+    dx = empty(x.shape)
+    lrn_map_backward_kernel(x.size, dy, x, scale, dx, alpha, beta, *x.shape[1:], n)
+    return dx

@@ -1,0 +1,98 @@
+"""Layers computed as one, made of a backend's primitives: what a fusion has to agree with."""
+
+import inspect
+from types import SimpleNamespace
+
+import checks
+import numpy as np
+import strategies
+from hypothesis import strategies as st
+
+from tinyalex import reference
+
+RUNS = {
+    "augment_conv2d_relu": ("augment", "conv2d", "relu"),
+    "conv2d_relu": ("conv2d", "relu"),
+    "lrn_max_pool": ("lrn", "max_pool"),
+    "linear_relu_dropout": ("linear", "relu", "dropout"),
+}
+
+
+def with_fusions(ops, **functions):
+    """The primitives of a backend with fusions under their names, or others made of them."""
+    table = {f"{op}{end}": f for op, run in RUNS.items() for end, f in composed(ops, run).items()}
+    primitives = {name: getattr(ops, name) for name in reference.__all__}
+    return SimpleNamespace(**primitives | table | functions)
+
+
+def composed(ops, run):
+    """The forward and the backward of a run of layers, one after the other."""
+
+    def forward(x, *arguments):
+        caches, arguments = [], list(arguments)
+        for kind in run:
+            count = len(inspect.signature(getattr(reference, kind)).parameters) - 1
+            x, cache = getattr(ops, kind)(x, *arguments[:count])
+            del arguments[:count]
+            caches.append(cache)
+        return x, caches
+
+    def backward(dy, caches):
+        parameters = ()
+        for kind, cache in zip(reversed(run), reversed(caches), strict=True):
+            if kind == "augment":
+                return None, *parameters
+            gradients = checks.backward(ops, kind, dy, cache)
+            dy = gradients.pop("dx")
+            parameters = (*gradients.values(), *parameters)
+        return (dy, *parameters) if parameters else dy
+
+    return {"": forward, "_backward": backward}
+
+
+def no_kink_near(call):
+    """Whether rounding changes no sign before a ReLU, where gradients jump."""
+    run = RUNS[call.op]
+    if call.fill is strategies.integers or "relu" not in run:
+        return True
+    below = composed(reference, run[: run.index("relu")])[""]
+    images = run[0] == "augment"
+    x, *rest = call.arguments_as(np.float64)
+    z, _ = below(x, *rest)
+    x, *rest = (np.abs(a) if isinstance(a, np.ndarray) else a for a in (x, *rest))
+    terms, _ = below(x, -rest[0], *rest[1:]) if images else below(x, *rest)
+    return bool((np.abs(z) > checks.SUMS * np.finfo(np.float32).eps * terms).all())
+
+
+@st.composite
+def linear_relu_dropout(draw, fill):
+    x, w, b = draw(strategies.linear(fill))
+    mask = np.random.default_rng(draw(strategies.SEEDS)).integers(0, 2, (len(x), len(w)), np.uint8)
+    return x, w, b, draw(st.sampled_from((mask, None))), draw(strategies.factors(fill))
+
+
+@st.composite
+def augment_conv2d_relu(draw, fill):
+    *views, size, scale = draw(strategies.augment(fill))
+    stride, pad, groups = draw(st.integers(1, 3)), draw(st.integers(0, 2)), draw(st.sampled_from((1, 3)))
+    kh, kw = (draw(st.integers(1, min(4, size + 2 * pad))) for _ in "hw")
+    O = groups * draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(strategies.SEEDS))
+    w = fill(rng, (O, kh, kw, 3 // groups))
+    return *views, size, scale, w, fill(rng, (O,)), stride, pad, groups
+
+
+ARGUMENTS = {
+    "augment_conv2d_relu": augment_conv2d_relu,
+    "conv2d_relu": strategies.conv2d,
+    "linear_relu_dropout": linear_relu_dropout,
+}
+
+
+def calls(op, fill):
+    """Calls of a fusion or of a layer."""
+    if op not in ARGUMENTS:
+        return strategies.calls(op, fill)
+    arguments = ARGUMENTS[op](fill)
+    drawn = st.builds(strategies.Call, st.just(op), arguments, st.just(fill), strategies.SEEDS)
+    return drawn.filter(no_kink_near)
