@@ -75,7 +75,7 @@ __all__ = [
     "to_numpy",
 ]
 
-name = "gpu"
+name = "simulated gpu (slow)" if device.SIMULATOR else "gpu"
 
 fusions = {
     ("augment", "conv2d", "relu"): (augment_conv2d_relu, augment_conv2d_relu_backward),

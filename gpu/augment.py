@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinyalex.gpu.device import Array, empty, float32, inline, split
 from tinyalex.gpu.launch import Bytes, Floats, Ints, kernel
 
@@ -20,7 +22,7 @@ def pixel(
     c: int,
     side: int,
     size: int,
-) -> float:
+) -> Any:
     """y[n, row, column, c] of `augment`; side is S."""
     if flip[n]:
         column = size - 1 - column

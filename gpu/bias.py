@@ -7,7 +7,9 @@ left. Nothing is added atomically, so a run repeats bit for bit.
 
 from __future__ import annotations
 
-from tinyalex.gpu.device import Array, empty, float32, inline, span, split
+from typing import Any
+
+from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, span, split
 from tinyalex.gpu.launch import Count, Floats, kernel
 
 RUN = 64  # rows that one thread adds up: short enough for many threads, long enough for few passes
@@ -46,7 +48,7 @@ def _empty_sums(x: Array) -> Array:
 
 
 @inline
-def rectified(x: float) -> float:
+def rectified(x: Any) -> Any:
     """max(x, 0), but NaN stays NaN, as in NumPy; a GPU's maximum would hide it."""
     return float32(0) if x < float32(0) else x
 
@@ -88,8 +90,7 @@ def relu_bias_gradient(dy: Array, y: Array, scale: float = 1.0) -> tuple[Array, 
     dy, y, dz: (..., O). db: (O,). y is what add_bias_relu made; where dropout then zeroed it, that
     is seen as well.
     """
-    if dy.shape != y.shape:
-        raise ValueError(f"gradient {dy.shape} and output {y.shape} do not fit")
+    check_gradient(dy, y.shape)
     dz, sums = empty(dy.shape), _empty_sums(dy)
     rows, channels = dy.size // dy.shape[-1], dy.shape[-1]
     relu_sums_kernel(sums.size, dy, y, dz, sums, scale, rows, channels)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tinyalex.gpu.augment import check_views, pixel
 from tinyalex.gpu.bias import add_bias, add_bias_relu, bias_gradient, relu_bias_gradient
-from tinyalex.gpu.device import Array, empty, float32, inline, span, split
+from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, span, split
 from tinyalex.gpu.gemm import column_gradient, rows_by_filters, weight_gradient
 from tinyalex.gpu.launch import Bytes, Floats, Ints, kernel
 from tinyalex.shapes import conv_size
@@ -51,9 +51,9 @@ Cache = tuple[Array, Array, Sizes]
 
 
 @inline
-def place(pixel: int, Ho: int, Wo: int) -> tuple[int, int, int]:
-    """Image, row and column of an output pixel."""
-    t, column = split(pixel, Wo)
+def place(at: int, Ho: int, Wo: int) -> tuple[int, int, int]:
+    """Image, row and column of a pixel."""
+    t, column = split(at, Wo)
     n, row = split(t, Ho)
     return n, row, column
 
@@ -199,9 +199,14 @@ def conv2d(
 
 def _product(col: Array, w: Array, sizes: Sizes) -> Array:
     """y = col w^T, without the bias. y: (N, Ho, Wo, O)."""
-    y = empty((len(col) // (sizes.Ho * sizes.Wo), sizes.Ho, sizes.Wo, len(w)))
+    y = empty(_output(col, w, sizes))
     rows_by_filters(col, w.reshape(len(w), -1), y, sizes.G)
     return y
+
+
+def _output(col: Array, w: Array, sizes: Sizes) -> tuple[int, int, int, int]:
+    """The shape of y."""
+    return len(col) // (sizes.Ho * sizes.Wo), sizes.Ho, sizes.Wo, len(w)
 
 
 def conv2d_backward(
@@ -217,15 +222,13 @@ def conv2d_backward(
 
 def _gradients(dy: Array, cache: Cache, need_dx: bool) -> tuple[Array | None, Array]:
     col, w, sizes = cache
-    _, Ho, Wo, O = dy.shape
-    if dy.size != len(col) * len(w) or (Ho, Wo, O) != (sizes.Ho, sizes.Wo, len(w)):
-        raise ValueError(f"gradient {dy.shape} and weights {w.shape} do not fit")
+    check_gradient(dy, _output(col, w, sizes))
     dw = empty(w.shape)
-    weight_gradient(col, dy, dw.reshape(O, -1), sizes.G)
+    weight_gradient(col, dy, dw.reshape(len(w), -1), sizes.G)
     if not need_dx:
         return None, dw
     dcol = empty(col.shape)
-    column_gradient(dy, w.reshape(O, -1), dcol, sizes.G)
+    column_gradient(dy, w.reshape(len(w), -1), dcol, sizes.G)
     return col2im(dcol, sizes), dw
 
 

@@ -12,7 +12,8 @@ every literal, because 0 and 0.0 would make the arithmetic double.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from numba import cuda, types
 from numpy import float32, int32, uint32
 
-from tinyalex.errors import UsageError
+from tinyalex.errors import DeviceMemoryError, UsageError
 
 __all__ = [
     "SIMULATOR",
@@ -34,8 +35,18 @@ __all__ = [
     "empty",
     "float32",
     "inline",
+    "int32",
+    "numba",
+    "power",
+    "send",
+    "span",
+    "split",
+    "to_numpy",
+    "types",
+    "uint32",
+    "use",
+    "xp",
 ]
-__all__ += ["int32", "numba", "power", "span", "split", "to_numpy", "types", "uint32", "xp"]
 
 Array = Any
 """A CuPy array, or a NumPy array in the simulator."""
@@ -43,9 +54,9 @@ Array = Any
 SIMULATOR = bool(numba.config.ENABLE_CUDASIM)
 
 if SIMULATOR:
-    import numpy as xp
     from numba.extending import register_jitable as inline  # still Python, and njit can call it
 
+    xp: Any = np
     split, span = divmod, range
 
     @inline
@@ -59,8 +70,9 @@ else:
             "Numba's retired CUDA target answers instead of numba-cuda; `tinyalex doctor` says "
             "what to install."
         )
-    import cupy as xp
+    import cupy
 
+    xp = cupy
     inline = cuda.jit(device=True)
 
     @inline
@@ -93,6 +105,9 @@ class Place:
             return
         from tinyalex.gpu.gemm import Cublas
 
+        count = xp.cuda.runtime.getDeviceCount()
+        if device >= count:
+            raise UsageError(f"There is no GPU {device}: this machine has {count}, counted from 0.")
         with xp.cuda.Device(device):
             self.stream = xp.cuda.Stream(non_blocking=True)
             self.numba_stream = cuda.external_stream(self.stream.ptr)
@@ -143,8 +158,19 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
     """An array on the current device; the simulator fills it with what no kernel may leave."""
     if SIMULATOR:
         return np.full(shape, np.nan if dtype == np.float32 else 255, dtype)
-    with current():
+    with current(), _full(math.prod(shape) * np.dtype(dtype).itemsize):
         return xp.empty(shape, dtype)
+
+
+@contextmanager
+def _full(asked: int) -> Iterator[None]:
+    """Says how many bytes were asked and are free, if the current device has no room for them."""
+    try:
+        yield
+    except xp.cuda.memory.OutOfMemoryError:
+        free, _ = xp.cuda.Device().mem_info
+        held = xp.get_default_memory_pool().used_bytes()
+        raise DeviceMemoryError(asked, free, free + held) from None
 
 
 def check_gradient(dy: Array, shape: tuple[int, ...]) -> None:
@@ -159,7 +185,7 @@ def asarray(a: Any) -> Array:
         raise TypeError(f"the GPU backend takes float32, int32 and uint8 arrays, not {a.dtype}")
     if SIMULATOR:
         return np.array(a, order="C")
-    with current():
+    with current(), _full(a.nbytes):
         return xp.asarray(np.ascontiguousarray(a))
 
 

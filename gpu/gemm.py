@@ -103,10 +103,11 @@ class Cublas:
         self.library = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
         self.library.cublasGetStatusString.restype = ctypes.c_char_p
         i, l, p = ctypes.c_int, ctypes.c_longlong, ctypes.c_void_p
-        matrix = [p, i, i, l]
-        self.library.cublasGemmStridedBatchedEx.argtypes = [
-            *(p, i, i, i, i, i, p, *matrix, *matrix, p, *matrix, i, i, i)
-        ]
+        matrix: tuple[Any, ...] = (p, i, i, l)
+        self.library.cublasGemmStridedBatchedEx.argtypes = (
+            *(p, i, i, i, i, i, p, *matrix, *matrix),
+            *(p, *matrix, i, i, i),
+        )
         self.library.cublasSetWorkspace_v2.argtypes = [p, p, ctypes.c_size_t]
         self.library.cublasSetStream_v2.argtypes = [p, p]
         self.handle = p()

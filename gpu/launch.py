@@ -15,7 +15,7 @@ cheaper than handing over array objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ BLOCKS = 132 * 16  # enough to fill the largest GPU at hand, an H200, twice over
 SIMULATED = (1, 2)  # blocks and threads in the simulator, where each is a Python thread
 
 # Who computes: "simulator"; "njit", the same source compiled for the CPU, which makes real layer
-# sizes possible without a GPU; "gpu".
+# sizes possible without a GPU; "gpu"; "general", a GPU with the sizes as arguments, for tests that
+# draw so many sizes that compiling for each would take hours.
 how = "simulator" if SIMULATOR else "gpu"
 
 
@@ -63,17 +64,17 @@ class kernel:
         On a GPU a thread goes from one to the next without waiting for the others. All have the
         same sizes.
         """
-        runs = tuple((call[0], self.plain(call[1:])) for call in calls if call[0])
+        runs = tuple((count, self.checked(arguments)) for count, *arguments in calls if count)
         if not runs:
             return
         largest = max(count for count, _ in runs)
         assert largest < 2**31 - BLOCKS * THREADS, "indices have 32 bits: split the batch"
-        if how == "gpu":
-            first = len(self.kinds) - self.sizes
+        if how in ("gpu", "general"):
+            first = len(self.kinds) - (self.sizes if how == "gpu" else 0)
             sizes = runs[0][1][first:]
             assert all(arguments[first:] == sizes for _, arguments in runs), "sizes differ"
             runs = tuple((count, arguments[:first]) for count, arguments in runs)
-            launch = self.once(("gpu", len(runs), *sizes), lambda: self.for_gpu(len(runs), sizes))
+            launch = self.once((how, len(runs), *sizes), lambda: self.for_gpu(len(runs), sizes))
             blocks = min(-(-largest // THREADS), BLOCKS)
             launch[blocks, THREADS, current().numba_stream](runs)
         elif how == "simulator":
@@ -100,11 +101,11 @@ class kernel:
         return loop
 
     def for_gpu(self, runs: int, sizes: tuple[int, ...]) -> Any:
-        return cuda.jit(self.signature(runs), cache=True)(self.loop(sizes))
+        return cuda.jit(self.signature(runs, len(sizes)), cache=True)(self.loop(sizes))
 
-    def signature(self, runs: int = 1) -> Any:
+    def signature(self, runs: int, baked: int) -> Any:
         """Of the loop. A run is count and a tuple of arguments: Numba allows no flat star here."""
-        kinds = self.kinds[: len(self.kinds) - self.sizes]
+        kinds = self.kinds[: len(self.kinds) - baked]
         run = types.Tuple([types.int32, types.Tuple([TYPES[kind] for kind in kinds])])
         return types.void(types.UniTuple(run, runs))
 
@@ -119,12 +120,12 @@ class kernel:
 
         return loop
 
-    def plain(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments as the compiled kernel takes them, checked."""
-        return tuple(self.argument(*pair) for pair in zip(arguments, self.kinds, strict=True))
+    def checked(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The arguments as the compiled kernel takes them."""
+        return tuple(self.plain(*pair) for pair in zip(arguments, self.kinds, strict=True))
 
-    def argument(self, value: Any, kind: str) -> Any:
-        """A pointer or a number; without a GPU a flat array."""
+    def plain(self, value: Any, kind: str) -> Any:
+        """An argument as the compiled kernel takes it: a pointer or a number, checked."""
         if kind in ("Count", "int"):
             return int(value)
         if kind == "float":

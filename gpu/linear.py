@@ -9,7 +9,7 @@ from tinyalex.gpu.bias import (
     rectified,
     relu_bias_gradient,
 )
-from tinyalex.gpu.device import Array, empty, float32, split
+from tinyalex.gpu.device import Array, check_gradient, empty, float32, split
 from tinyalex.gpu.gemm import column_gradient, rows_by_filters, weight_gradient
 from tinyalex.gpu.launch import Bytes, Floats, kernel
 
@@ -44,8 +44,7 @@ def linear_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
 def _gradients(dy: Array, cache: Cache) -> tuple[Array, Array]:
     x, w = cache
-    if dy.shape != (len(x), len(w)):
-        raise ValueError(f"gradient {dy.shape}, input {x.shape} and weights {w.shape} do not fit")
+    check_gradient(dy, (len(x), len(w)))
     dx, dw = empty(x.shape), empty(w.shape)
     weight_gradient(x.reshape(len(x), -1), dy, dw, groups=1)
     column_gradient(dy, w, dx.reshape(len(x), -1), groups=1)

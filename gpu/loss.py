@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinyalex.gpu.device import Array, empty, float32, split
 from tinyalex.gpu.launch import Count, Floats, Ints, kernel
 
 LANES = 32
+LOWEST = np.finfo(np.float32).min  # minus infinity would make NaN of a lane without logits
 
 
 @kernel
 def lane_kernel(i: int, logits: Floats, tops: Floats, totals: Floats, classes: int) -> None:
     image, lane = split(i, LANES)
     first, last = image * classes, (image + 1) * classes
-    top, total = float32(-math.inf), float32(0)
+    top, total = LOWEST, float32(0)
     for j in range(first + lane, last, LANES):
-        if logits[j] > top:
-            top = logits[j]
+        top = max(top, logits[j])
     for j in range(first + lane, last, LANES):
         total += math.exp(logits[j] - top)
     tops[i] = top
@@ -41,10 +43,9 @@ def image_kernel(
     losses: Floats,
     classes: int,
 ) -> None:
-    top, total = float32(-math.inf), float32(0)
+    top, total = LOWEST, float32(0)
     for lane in range(LANES):
-        if lane_tops[i * LANES + lane] > top:
-            top = lane_tops[i * LANES + lane]
+        top = max(top, lane_tops[i * LANES + lane])
     for lane in range(LANES):
         j = i * LANES + lane
         total += lane_totals[j] * math.exp(lane_tops[j] - top)
@@ -106,7 +107,5 @@ def softmax_cross_entropy_backward(cache: Cache) -> Array:
     """dlogits = (p - onehot(label)) / N."""
     logits, labels, tops, totals = cache
     dlogits = empty(logits.shape)
-    softmax_backward_kernel(
-        dlogits.size, logits, labels, tops, totals, dlogits, *logits.shape
-    )
+    softmax_backward_kernel(dlogits.size, logits, labels, tops, totals, dlogits, *logits.shape)
     return dlogits

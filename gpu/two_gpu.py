@@ -12,19 +12,15 @@ the order of one device: a checkpoint is the two halves, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinyalex.backend import Array, Backend, Cache, Fusion, Role
+from tinyalex.backend import Array, Backend, Cache, Fusion, Role, Trace
 from tinyalex.gpu.device import Place, send
-
-Trace = Callable[[str, int, int, int], None]
-"""Hears of each exchange: the tensor, its bytes, from which tower and to which (0 is a, 1 is b)."""
-
 
 Function = Callable[..., Any]
 
@@ -77,11 +73,13 @@ class TwoGPU:
     """
 
     def __init__(
-        self, ops: Backend, places: tuple[Place, Place], trace: Trace = lambda *exchange: None
+        self, ops: Backend, places: Sequence[Place], trace: Trace = lambda *exchange: None
     ) -> None:
         self.ops, self.places, self.trace = ops, places, trace
         self.name = f"two-tower {ops.name}"
-        self.fusions = {kinds: self.fusion(kinds, *run) for kinds, run in ops.fusions.items()}
+        self.fusions: Mapping[tuple[str, ...], Fusion] = {
+            kinds: self.fusion(kinds, *run) for kinds, run in ops.fusions.items()
+        }
 
     # Arrays.
 
@@ -108,25 +106,25 @@ class TwoGPU:
         with self.places[tower]:
             return function(*(own(a, tower) for a in arguments))
 
-    def each(self, function: Function, *arguments: Any) -> list[Any]:
+    def each(self, function: Function, *arguments: Any) -> tuple[Any, Any]:
         """The function at both places."""
-        return [self.at(tower, function, *arguments) for tower in (0, 1)]
+        return self.at(0, function, *arguments), self.at(1, function, *arguments)
 
     def halves(self, forward: Function, *arguments: Any) -> tuple[Array, Cache]:
         """A forward at both places: each makes its tower's half of y."""
-        y, cache = zip(*self.each(forward, *arguments), strict=True)
-        return Halves(*y, axis=-1), Pair(*cache)
+        (y_a, cache_a), (y_b, cache_b) = self.each(forward, *arguments)
+        return Halves(y_a, y_b, -1), Pair(cache_a, cache_b)
 
     def halves_backward(self, backward: Function, dy: Array, cache: Cache) -> Array:
         """Its backward."""
-        return Halves(*self.each(backward, dy, cache), axis=-1)
+        return Halves(*self.each(backward, dy, cache), -1)
 
     def gradients(
         self, backward: Function, *arguments: Any
     ) -> tuple[tuple[Array, Array], Array, Array]:
         """The backward of a layer with parameters: what each place has of dx; dw and db."""
-        dx, dw, db = zip(*self.each(backward, *arguments), strict=True)
-        return dx, Halves(*dw, axis=0), Halves(*db, axis=0)
+        (dx_a, dw_a, db_a), (dx_b, dw_b, db_b) = self.each(backward, *arguments)
+        return (dx_a, dx_b), Halves(dw_a, dw_b, 0), Halves(db_a, db_b, 0)
 
     # The exchanges.
 
@@ -140,25 +138,30 @@ class TwoGPU:
         halves = [x[t] if t == tower else self.send(tensor, x[t], t) for t in (0, 1)]
         return self.at(tower, np.concatenate, halves, -1)  # CuPy answers for its own arrays
 
-    def home(self, tensor: str, parts: Sequence[Array]) -> Halves:
-        """The gradient by a whole x, in halves: the sum of what the places have of it."""
+    def whole_at_both(self, tensor: str, x: Array) -> Both:
+        return Both(self.whole(tensor, x, 0), self.whole(tensor, x, 1))
 
-        def half(part: Array, tower: int) -> Array:
+    def home(self, tensor: str, parts: Sequence[Array]) -> Halves:
+        """The gradient by a whole x, in halves: the sum of what the places have of it.
+
+        parts: of the first place, or of both.
+        """
+        return Halves(self.home_half(tensor, parts, 0), self.home_half(tensor, parts, 1), -1)
+
+    def home_half(self, tensor: str, parts: Sequence[Array], tower: int) -> Array:
+        def half(part: Array) -> Array:
             channels = part.shape[-1] // 2
-            return part[..., tower * channels :][..., :channels].copy()
+            return part[..., tower * channels : (tower + 1) * channels].copy()
 
         def total(terms: list[Array]) -> Array:
             return sum(terms[1:], terms[0])
 
-        halves = []
-        for tower in (0, 1):
-            terms = []
-            for source in (tower, 1 - tower):
-                if source < len(parts):
-                    term = self.at(source, half, parts[source], tower)
-                    terms.append(term if source == tower else self.send(tensor, term, source))
-            halves.append(self.at(tower, total, terms))
-        return Halves(*halves, axis=-1)
+        terms = []
+        for source in (tower, 1 - tower):  # own part first
+            if source < len(parts):
+                term = self.at(source, half, parts[source])
+                terms.append(term if source == tower else self.send(tensor, term, source))
+        return self.at(tower, total, terms)
 
     # Layers that may read both towers, or runs of layers that begin with one. `forward` and
     # `backward` are the functions of `ops` for it.
@@ -166,23 +169,24 @@ class TwoGPU:
     def run_conv2d(
         self, forward: Function, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
     ) -> tuple[Array, Cache]:
-        fetched = groups == 1 and isinstance(x, Halves)
+        cut = isinstance(x, Halves)
+        fetched = cut and groups == 1
         if fetched:
-            x = Both(*(self.whole("x of conv2d", x, tower) for tower in (0, 1)))
+            x = self.whole_at_both("x of conv2d", x)
         if groups > 1:
             groups = groups_of_a_tower("conv2d", groups)
         y, caches = self.halves(forward, x, w, b, stride, pad, groups)
-        return y, (caches, isinstance(x, Halves), fetched)
+        return y, (caches, cut, fetched)
 
     def run_conv2d_backward(
         self, backward: Function, dy: Array, cache: Cache, need_dx: bool = True
     ) -> tuple[Array | None, Array, Array]:
-        caches, inside, fetched = cache
-        if not need_dx or not (inside or fetched):  # images, the same on both, have no gradient
+        caches, cut, fetched = cache
+        if not need_dx or not cut:  # what is not cut are the images, which have no gradient
             _, dw, db = self.gradients(backward, dy, caches, False)
             return None, dw, db
         dx, dw, db = self.gradients(backward, dy, caches)
-        return self.home("dx of conv2d", dx) if fetched else Halves(*dx, axis=-1), dw, db
+        return self.home("dx of conv2d", dx) if fetched else Halves(*dx, -1), dw, db
 
     def run_images_backward(
         self, backward: Function, dy: Array, cache: Cache
@@ -194,7 +198,7 @@ class TwoGPU:
         self, forward: Function, x: Array, w: Array, b: Array, *arguments: Any
     ) -> tuple[Array, Cache]:
         if isinstance(w, Halves):
-            x = Both(*(self.whole("x of linear", x, tower) for tower in (0, 1)))
+            x = self.whole_at_both("x of linear", x)
             return self.halves(forward, x, w, b, *arguments)
         y, cache = self.at(0, forward, self.whole("x of linear", x, 0), w, b, *arguments)
         return y, cache
@@ -224,25 +228,25 @@ class TwoGPU:
 
     def fusion(self, kinds: tuple[str, ...], forward: Function, backward: Function) -> Fusion:
         """The functions of a run of layers, of which only the first may read both towers."""
+        run: Function = self.halves
+        run_backward: Function = self.halves_backward
         match kinds[0]:
             case "augment":
-                return partial(self.halves, forward), partial(self.run_images_backward, backward)
+                run_backward = self.run_images_backward
             case "conv2d":
                 run, run_backward = self.run_conv2d, self.run_conv2d_backward
             case "linear":
                 run, run_backward = self.run_linear, self.run_linear_backward
             case "lrn":
-                run, run_backward = self.run_lrn, self.halves_backward
-            case _:
-                run, run_backward = self.halves, self.halves_backward
+                run = self.run_lrn
         return partial(run, forward), partial(run_backward, backward)
 
     # The layers.
 
     def augment(self, images: Array, *arguments: Any) -> tuple[Array, Cache]:
         """On both devices, so that only uint8 images have to come to them."""
-        y, cache = zip(*self.each(self.ops.augment, images, *arguments), strict=True)
-        return Both(*y), Pair(*cache)
+        (y_a, cache_a), (y_b, cache_b) = self.each(self.ops.augment, images, *arguments)
+        return Both(y_a, y_b), Pair(cache_a, cache_b)
 
     def conv2d(
         self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int

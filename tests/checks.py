@@ -19,13 +19,16 @@ TORCH = 1e-12
 STEPS = 1e-9
 """The parameters after steps of a whole network in float64. Measured: 3e-15."""
 
+FULL_SIZE = 1e-5
+"""One layer of real size in float32: |d| / |y| of each tensor."""
+
 FLOAT32_LOSS, FLOAT32_GRADIENT = 1e-5, 2e-2
 """One step of a whole network in float32: relative error of the loss, and |d| / |g| of a gradient.
 
 Where rounding changes the sign of a ReLU's input or the winner of a max pool, gradients differ by
 a percent and neither is wrong."""
 
-POWER_OPS = {"tanh", "lrn", "lrn_map", "softmax_cross_entropy"}
+POWER_OPS = {"tanh", "lrn", "lrn_map", "lrn_max_pool", "softmax_cross_entropy"}
 
 
 def agree(ops, truth, call: Call, dtype) -> None:
@@ -133,14 +136,24 @@ def absolute_terms(ops, call: Call, expected: dict) -> dict:
             terms["dx"] = ops.max_pool_backward(np.abs(call.dy(expected["y"])), cache)
         case "tanh":  # 1 - y^2
             terms["dx"] = np.abs(call.dy(expected["y"])) * (1 + expected["y"] ** 2)
-        case "lrn" | "lrn_map":  # dx = direct - through the scale; on absolute values both >= 0
-            x, _, k, _, beta, *_ = positive
-            y, cache = getattr(ops, call.op)(*positive)
-            difference = backward(ops, call.op, np.abs(call.dy(y)), cache)["dx"]
-            power = np.divide(y, x, out=np.full_like(y, k**-beta), where=x != 0)  # scale^-beta
-            terms["dx"] = 2 * np.abs(call.dy(y)) * power - difference
+        case "lrn" | "lrn_map":
+            dy = np.abs(call.dy(expected["y"]))
+            terms["dx"] = normalisation_terms(ops, call.op, positive, dy)
+        case "lrn_max_pool":
+            z, _ = ops.lrn(*arguments[:6])
+            y, cache = ops.max_pool(z, *arguments[6:])
+            dz = ops.max_pool_backward(np.abs(call.dy(y)), cache)
+            terms["dx"] = normalisation_terms(ops, "lrn", positive[:6], dz)
         case "softmax_cross_entropy":  # p - onehot, over N
             logits, _ = arguments
             terms["y"] = 2 * np.abs(logits).max() + np.log(logits.shape[1])
             terms["dx"] = np.full(logits.shape, 2 / len(logits))
     return terms
+
+
+def normalisation_terms(ops, op, positive, dy):
+    """For dx = direct - through the scale, both >= 0 on absolute values: their sum."""
+    x, _, k, _, beta, *_ = positive
+    y, cache = getattr(ops, op)(*positive)
+    power = np.divide(y, x, out=np.full_like(y, k**-beta), where=x != 0)  # scale^-beta
+    return 2 * dy * power - backward(ops, op, dy, cache)["dx"]

@@ -1,4 +1,4 @@
-"""Hypothesis profiles, and the simulator where there is no GPU.
+"""Hypothesis profiles, and what stands in for a GPU where there is none.
 
 `dev` is quick, `ci` looks harder; `--hypothesis-profile` chooses one.
 """
@@ -6,13 +6,32 @@
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Numba reads this when it is imported, so asking Numba whether there is a GPU would be too late.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+ON_GPU = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "0"
 
 settings.register_profile("dev", max_examples=20, deadline=None)
 # Other examples every time, which Hypothesis by itself would not draw in CI; the blob repeats them.
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Kernels compiled, for the GPU or else for the CPU: layers of real size are no work then."""
+    from tinyalex.gpu import device, launch
+
+    if device.SIMULATOR:
+        monkeypatch.setattr(launch, "how", "njit")
+
+
+def pytest_runtest_setup(item):
+    """On a GPU, tests that draw thousands of sizes must not compile for each of them."""
+    if ON_GPU:
+        from tinyalex.gpu import launch
+
+        launch.how = "gpu" if "compiled" in item.fixturenames else "general"

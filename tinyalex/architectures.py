@@ -5,6 +5,7 @@ Layer names are those of Caffe's AlexNet. Counts and differences: `tinyalex summ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tinyalex.errors import UsageError, nearest
@@ -65,6 +66,16 @@ class Architecture:
         row = self.rows[-1]
         assert isinstance(row, Linear)
         return row.features
+
+    @property
+    def has_towers(self) -> bool:
+        """Whether it falls into two halves, as on the two GPUs of 2012.
+
+        Some convolution must have two groups, and every normalisation across channels.
+        """
+        convs = {row.groups for row in self.rows if isinstance(row, Conv2d)}
+        norms = {row.groups for row in self.rows if isinstance(row, LRN)}
+        return convs in ({2}, {1, 2}) and norms <= {2}
 
     def with_classes(self, classes: int) -> Architecture:
         """The same network with another number of outputs."""
@@ -207,3 +218,13 @@ def get_architecture(name: str) -> Architecture:
             f"Known: {', '.join(ARCHITECTURES)}."
         )
     return ARCHITECTURES[name]
+
+
+def check_towers(architecture: Architecture, gpus: Sequence[int]) -> None:
+    """Raises UsageError if a network without two towers is to run on two GPUs."""
+    if len(gpus) == 2 and not architecture.has_towers:
+        known = ", ".join(a.name for a in ARCHITECTURES.values() if a.has_towers)
+        raise UsageError(
+            f"{architecture.name} has no two towers, one for each GPU. Networks that have them: "
+            f"{known}. Or give one GPU: --gpus {gpus[0]}."
+        )

@@ -22,6 +22,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
+from tinyalex import doctor
 from tinyalex.errors import UsageError
 
 Array = Any
@@ -31,11 +32,15 @@ Cache = Any
 
 Role = Literal["both", "tower", "mask", "head"]
 """Where an array belongs when a network's two towers lie on two devices: on both (images, crops),
-cut by output channel or neuron (parameters), cut by neuron (dropout masks), or on the first device
-alone (the last layer and the labels). One device holds all of them whole."""
+cut by output channel or neuron (parameters), cut by channel or neuron (activations, dropout masks),
+or on the first device alone (the last layer and the labels). One device holds all of them whole."""
 
 Fusion = tuple[Callable[..., tuple[Array, Cache]], Callable[..., Any]]
 """The forward and the backward of several layers in one."""
+
+Trace = Callable[[str, int, int, int], None]
+"""Hears of each exchange between two devices: the tensor, its bytes, and from which tower to which;
+0 is a, 1 is b."""
 
 
 class Backend(Protocol):
@@ -108,8 +113,41 @@ class Backend(Protocol):
     ) -> None: ...
 
 
-def get_backend(name: str) -> Backend:
-    """The backend of that name, imported now. "auto" takes the reference, which runs anywhere."""
-    if name not in ("auto", "reference"):
-        raise UsageError(f"There is no backend {name!r}. This version has: reference.")
+BACKENDS = ("auto", "reference", "gpu")
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def get_backend(
+    name: str,
+    gpus: Sequence[int] = (0,),
+    precision: str = "fp32",
+    trace: Trace = lambda *exchange: None,
+) -> Backend:
+    """The backend of that name, imported now.
+
+    "auto" takes the GPU if one really answers, else the reference, which runs anywhere. gpus: one
+    device, or one for each tower. precision: how a GPU multiplies, fp32, tf32 or bf16. trace: hears
+    what two devices exchange. The reference has no use for these.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"There is no backend {name!r}. Known: {', '.join(BACKENDS)}.")
+    if name == "gpu" or (name == "auto" and not doctor.simulated() and not doctor.missing()):
+        return _gpu_backend(gpus, precision, trace)
     return cast(Backend, importlib.import_module("tinyalex.reference"))
+
+
+def _gpu_backend(gpus: Sequence[int], precision: str, trace: Trace) -> Backend:
+    missing = () if doctor.simulated() else doctor.missing()
+    if missing:
+        raise UsageError(
+            f"The GPU backend cannot run here without {', '.join(missing)}. What to install: "
+            "tinyalex doctor. To do without a GPU: --backend reference, or, slowly, Numba's "
+            "simulator with NUMBA_ENABLE_CUDASIM=1 in the environment."
+        )
+    gpu, device = (importlib.import_module(f"tinyalex.gpu{name}") for name in ("", ".device"))
+    places = [device.Place(number, precision) for number in gpus]
+    if len(places) == 2:
+        two_gpu = importlib.import_module("tinyalex.gpu.two_gpu")
+        return cast(Backend, two_gpu.TwoGPU(gpu, places, trace))
+    device.use(places[0])
+    return cast(Backend, gpu)

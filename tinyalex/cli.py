@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tinyalex import __version__
-from tinyalex.architectures import ARCHITECTURES, get_architecture
-from tinyalex.config import Config, from_file, from_mapping
+from tinyalex.architectures import ARCHITECTURES, check_towers, get_architecture
+from tinyalex.backend import BACKENDS, PRECISIONS
+from tinyalex.config import Config, from_file, from_mapping, gpu_list, gpu_numbers
 from tinyalex.errors import DataError, TinyalexError, UsageError, nearest
 
 RUN = "folder of a run, or an .npz file in it"
@@ -116,6 +117,16 @@ def parser() -> Parser:
     sub.add_argument("--arch", default="mini", choices=tuple(ARCHITECTURES), help="network")
     sub.add_argument("--seed", type=int, default=0, metavar="INT", help="of the numbers tried")
 
+    sub = command("compare", "hold a backend against the reference, op by op", _compare)
+    sub.add_argument("--backend", default="gpu", choices=BACKENDS, help="which (default: gpu)")
+    sub.add_argument("--arch", default="mini", choices=tuple(ARCHITECTURES), help="network")
+    sub.add_argument("--steps", type=int, default=1, metavar="INT", help="training steps")
+    sub.add_argument("-b", "--batch-size", type=int, default=2, metavar="INT", help="images a step")
+    sub.add_argument("--gpus", default="0", metavar="STR", help="one GPU, or one for each tower")
+    sub.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of its products")
+    sub.add_argument("--trace", action="store_true", help="print what two GPUs exchange")
+    sub.add_argument("--seed", type=int, default=0, metavar="INT", help="of images and weights")
+
     sub = command("show", "draw pictures of a run", _show)
     sub.add_argument("what", choices=("curves", "filters", "predictions"), help="which picture")
     sub.add_argument("source", metavar="RUN", help=RUN)
@@ -131,8 +142,37 @@ def parser() -> Parser:
     sub.add_argument("--rounds", type=int, default=5, metavar="INT", help="measurements of each")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
+    _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
+
     command("doctor", "what this machine has, and what to install", _doctor)
     return top
+
+
+def _add_data(parser: Parser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    help = "decode, crop and resize all images once, into one file that is mapped"
+    sub: Parser = commands.add_parser("pack", help=help, description=help)
+    sub.set_defaults(run=_data_pack, parser=sub)
+    sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
+    sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
+    sub.add_argument("--size", type=int, default=256, metavar="INT", help="(default: 256)")
+    sub.add_argument(
+        "-j", "--workers", type=int, default=2, metavar="INT", help="decoding threads (default: 2)"
+    )
+    sub.add_argument("--max-pixels", type=int, metavar="INT", help="refuse larger pictures")
+    sub.add_argument(
+        "--on-bad-image", default="error", choices=("error", "skip"), help="(default: error)"
+    )
+
+    help = "say how a data set is laid out, what is wrong with it, and what to do"
+    sub = commands.add_parser("check", help=help, description=help)
+    sub.set_defaults(run=_data_check, parser=sub)
+    sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
+    sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
+    sub.add_argument(
+        "-j", "--workers", type=int, default=2, metavar="INT", help="decoding threads (default: 2)"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -250,6 +290,40 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    from tinyalex.backend import get_backend
+    from tinyalex.compare import TOLERANCES, compare
+
+    if arguments.steps < 1 or arguments.batch_size < 1:
+        raise UsageError("--steps and --batch-size take a whole number above zero.")
+    if not gpu_list(arguments.gpus):
+        raise UsageError(f"--gpus takes one number, or two as in 0,1; not {arguments.gpus!r}.")
+    gpus, architecture = gpu_numbers(arguments.gpus), get_architecture(arguments.arch)
+    check_towers(architecture, gpus)
+    if arguments.trace and len(gpus) < 2:
+        raise UsageError("--trace shows what two GPUs exchange: give --gpus 0,1, or 0,0 for one.")
+
+    def trace(tensor: str, size: int, source: int, target: int) -> None:
+        print(f"        tower {'ab'[source]} to {'ab'[target]}: {size:,} bytes, {tensor}")
+
+    traced = {"trace": trace} if arguments.trace else {}
+    ops = get_backend(arguments.backend, gpus, arguments.precision, **traced)
+    print(
+        f"{architecture.name}, {arguments.batch_size} images a step: the {ops.name} backend beside "
+        f"the reference, {arguments.precision}, within {TOLERANCES[arguments.precision]:g}"
+    )
+    compare(
+        architecture,
+        ops,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        precision=arguments.precision,
+        seed=arguments.seed,
+        say=print,
+    )
+    print("No tensor differs by more than its tolerance.")
+
+
 def _show(arguments: argparse.Namespace) -> None:
     from tinyalex import checkpoint, pictures
     from tinyalex.run import RunFolder
@@ -273,6 +347,36 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     found = bench(arguments.arch, arguments.batch_size, arguments.rounds, arguments.against)
     print(json.dumps(found) if arguments.json else table(found))
+
+
+def _data_pack(arguments: argparse.Namespace) -> None:
+    from tinyalex.data.decode import MAX_PIXELS
+    from tinyalex.data.pack import pack
+
+    if arguments.size < 1 or arguments.workers < 1:
+        raise UsageError("--size and -j take a whole number above zero.")
+    pack(
+        Path(arguments.source),
+        Path(arguments.output),
+        arguments.size,
+        workers=arguments.workers,
+        max_pixels=arguments.max_pixels or MAX_PIXELS,
+        on_bad_image=arguments.on_bad_image,
+    )
+
+
+def _data_check(arguments: argparse.Namespace) -> int:
+    from tinyalex.data.check import check
+
+    if arguments.workers < 1:
+        raise UsageError("-j takes a whole number above zero.")
+    against = Path(arguments.against) if arguments.against else None
+    report = check(Path(arguments.source), against=against, workers=arguments.workers)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(report) | {"usable": report.usable}))
+    else:
+        print("\n".join(report.lines()))
+    return 0 if report.usable else DataError.exit_code
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex.architectures import ARCHITECTURES, Architecture, Recipe, get_architecture
+from tinyalex.backend import BACKENDS, PRECISIONS
 from tinyalex.errors import UsageError, nearest
 from tinyalex.schedule import POLICIES
 
@@ -32,6 +34,16 @@ def not_negative(value: float) -> bool:
 def fraction(value: float) -> bool:
     """A number from 0 up to, not including, 1."""
     return 0 <= value < 1
+
+
+def gpu_list(value: str) -> bool:
+    """One number of a GPU, or two with a comma between: 0 or 0,1."""
+    return re.fullmatch(r"\d+(,\d+)?", value) is not None
+
+
+def gpu_numbers(value: str) -> tuple[int, ...]:
+    """The numbers in such a text."""
+    return tuple(map(int, value.split(",")))
 
 
 def setting(
@@ -58,7 +70,9 @@ class Config:
         "network; default alexnet, or mini on the built-in images",
         choices=tuple(ARCHITECTURES),
     )
-    backend: str = setting("auto", "who computes", choices=("auto", "reference"))
+    backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
+    gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", check=gpu_list)
+    precision: str = setting("fp32", "how the GPU multiplies", choices=PRECISIONS)
     batch_size: int | None = setting(None, "images a step", kind=int, short="-b", check=positive)
     epochs: int | None = setting(None, "times through the data", kind=int, check=positive)
     max_steps: int | None = setting(
@@ -85,6 +99,12 @@ class Config:
     seed: int = setting(0, "of every random number", kind=int, check=not_negative)
     workers: int = setting(
         2, "threads that decode images ahead", kind=int, short="-j", check=not_negative
+    )
+    check_every: int | None = setting(
+        None,
+        "steps between comparisons with the reference (default: none)",
+        kind=int,
+        check=positive,
     )
     print_freq: int = setting(50, "steps between log lines", kind=int, short="-p", check=positive)
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")
@@ -122,6 +142,11 @@ class Config:
         """The resolved settings that make up a recipe."""
         whole = self.resolved()
         return Recipe(**{f.name: getattr(whole, f.name) for f in fields(Recipe)})
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The numbers in `gpus`."""
+        return gpu_numbers(self.gpus)
 
     def toml(self) -> str:
         """As a file for --config: one line a setting, those that are None left out."""

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +49,14 @@ def report() -> tuple[str, bool]:
         lines.append(f"{package:<14} {version or 'MISSING: pip install ' + package}")
     for package, use in OPTIONAL.items():
         lines.append(f"{package:<14} {_version(package) or 'not installed; needed for ' + use}")
-    parts = list(gpu_parts())
-    missing = ", ".join(part.name for part in parts if not part.found)
+    parts = gpu_parts()
+    lacking = ", ".join(missing(parts))
     lines += [
         *map(str, parts),
         f"backend reference: {'ready' if sound else 'cannot run'}",
-        f"backend gpu: {f'cannot run without {missing}' if missing else 'ready'}",
+        f"backend gpu: {f'cannot run without {lacking}' if lacking else 'ready'}",
     ]
-    if missing and _version("numba"):
+    if lacking and _version("numba"):
         lines.append("backend gpu, simulated and slow: NUMBA_ENABLE_CUDASIM=1 tinyalex compare")
     return "\n".join(lines), sound
 
@@ -66,18 +66,25 @@ def simulated() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
-def gpu_parts() -> Iterator[Part]:
-    """What the GPU backend needs, one after the other."""
+def missing(parts: Sequence[Part] | None = None) -> list[str]:
+    """The names of what the GPU backend needs and this machine has not."""
+    return [part.name for part in (gpu_parts() if parts is None else parts) if not part.found]
+
+
+def gpu_parts() -> list[Part]:
+    """What the GPU backend needs."""
     devices, major = _driver()
     extra = "gpu-cuda12" if major == 12 else "gpu"
     pip = f"pip install 'tinyalex[{extra}]'"
-    yield Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it")
-    yield Part("CuPy", next(filter(None, map(_named, CUPY)), None), pip)
     redirected = "_numba_cuda_redirector" in sys.modules  # its .pth file has been read
     retired = "" if redirected or not _version("numba-cuda") else "its .pth file was not read; "
-    yield Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip)
-    yield Part("cuBLAS", _library("cublas"), pip)
-    yield Part("libNVVM", _library("nvvm"), pip)
+    return [
+        Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it"),
+        Part("CuPy", next(filter(None, map(_named, CUPY)), None), pip),
+        Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip),
+        Part("cuBLAS", _library("cublas"), pip),
+        Part("libNVVM", _library("nvvm"), pip),
+    ]
 
 
 def _driver() -> tuple[str | None, int | None]:

@@ -38,6 +38,11 @@ class Draws:
     shift: Array
     keep: Mapping[str, Array] = field(default_factory=dict)
 
+    def of(self, images: slice) -> Draws:
+        """Those of some of the images."""
+        keep = {name: mask[images] for name, mask in self.keep.items()}
+        return Draws(self.corner[images], self.flip[images], self.shift[images], keep)
+
 
 def training_draws(
     architecture: Architecture, count: int, colour: Array, seed: int, epoch: int, batch: int

@@ -16,6 +16,21 @@ class TinyalexError(Exception):
     exit_code = 1
 
 
+class DeviceMemoryError(TinyalexError):
+    """The memory of a GPU is full. asked, free: bytes wanted, and bytes there were.
+
+    within_reach: the free bytes and those that the program itself holds.
+    """
+
+    def __init__(self, asked: int, free: int, within_reach: int) -> None:
+        super().__init__(f"The GPU's memory is full: {asked:,} bytes asked, {free:,} bytes free.")
+        self.asked, self.free, self.within_reach = asked, free, within_reach
+
+
+class DifferenceError(TinyalexError):
+    """Two backends that should compute the same thing do not."""
+
+
 class UsageError(TinyalexError):
     """A flag, a name or a combination of settings that cannot be used."""
 

@@ -18,8 +18,12 @@ Tape = list[Cache]
 
 @dataclass(frozen=True)
 class Step:
-    """One row, or a run of rows that the backend computes as one."""
+    """One row, or a run of rows that the backend computes as one.
 
+    first: how many rows of the network lie below.
+    """
+
+    first: int
     rows: tuple[Row, ...]
     forward: Callable[..., tuple[Array, Cache]]
     backward: Callable[..., Any]
@@ -28,6 +32,16 @@ class Step:
     def trained(self) -> list[Row]:
         """The rows with parameters, at most one."""
         return [row for row in self.rows if isinstance(row, Conv2d | Linear)]
+
+    def gradients(self, dy: Array, cache: Cache) -> tuple[Array | None, dict[str, Array]]:
+        """The gradient by x, unless x are the images, and by each parameter, under its name."""
+        above_images = self.first == 1 and isinstance(self.rows[0], Conv2d)
+        grads = self.backward(dy, cache, *([False] if above_images else []))
+        if not self.trained:
+            return grads, {}
+        dx, dw, db = grads
+        name = self.trained[0].name
+        return dx, {f"{name}.weight": dw, f"{name}.bias": db}
 
 
 class Network:
@@ -63,19 +77,12 @@ class Network:
 
     def backward(self, dlogits: Array, tape: Tape) -> dict[str, Array]:
         """The gradient of the loss by every parameter, under the parameter's name."""
-        gradients, dy = {}, dlogits
-        for i in reversed(range(len(self.steps))):
-            step = self.steps[i]
-            if isinstance(step.rows[-1], Augment):
-                break
-            above_images = isinstance(step.rows[0], Conv2d) and i == 1
-            grads = step.backward(dy, tape[i], *([False] if above_images else []))
-            if step.trained:
-                dy, dw, db = grads
-                gradients[f"{step.trained[0].name}.weight"] = dw
-                gradients[f"{step.trained[0].name}.bias"] = db
-            else:
-                dy = grads
+        gradients: dict[str, Array] = {}
+        dy: Array | None = dlogits
+        for step, cache in zip(reversed(self.steps), reversed(tape), strict=True):
+            if not isinstance(step.rows[-1], Augment):
+                dy, found = step.gradients(dy, cache)
+                gradients |= found
         return gradients
 
     def arguments(self, row: Row, draws: Draws) -> tuple[Any, ...]:
@@ -124,12 +131,12 @@ def plan(rows: Sequence[Row], ops: Backend) -> list[Step]:
             run = tuple(rows[i : i + length])
             functions = ops.fusions.get(tuple(row.kind for row in run))
             if functions:
-                steps.append(Step(run, *functions))
+                steps.append(Step(i, run, *functions))
                 break
         else:
             kind = run[0].kind
             steps.append(
-                Step(run, getattr(ops, kind), getattr(ops, f"{kind}_backward", _no_backward))
+                Step(i, run, getattr(ops, kind), getattr(ops, f"{kind}_backward", _no_backward))
             )
         i += len(run)
     return steps

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from tinyalex.architectures import Architecture
+from tinyalex.rows import Conv2d
 from tinyalex.shapes import layers
 
 # Where the paper's text is at odds with its own network or with the code that won.
@@ -45,6 +46,22 @@ def summary(architecture: Architecture) -> dict[str, Any]:
         "recipe": dataclasses.asdict(architecture.recipe),
         "layers": rows,
     }
+
+
+def gpu_bytes(architecture: Architecture) -> tuple[int, int]:
+    """About what training takes of a GPU's memory: once, and for each image of a batch.
+
+    An image has the columns of its convolutions, the largest of them twice, for their gradient;
+    and each output, with its gradient.
+    """
+    found = summary(architecture)
+    columns = [
+        4 * layer.macs // row.channels * row.groups
+        for layer in layers(architecture.rows)
+        if isinstance(row := layer.row, Conv2d)
+    ]
+    image = 2 * found["activation_bytes_per_image"] + sum(columns) + max(columns)
+    return found["training_state_bytes"], image
 
 
 def table(architecture: Architecture) -> str:

@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from tinyalex import checkpoint as checkpoints
 from tinyalex import pictures
-from tinyalex.backend import get_backend
+from tinyalex.architectures import check_towers
+from tinyalex.backend import Backend, get_backend
 from tinyalex.checkpoint import Checkpoint, Progress, watched
+from tinyalex.compare import Comparison, refuse
 from tinyalex.config import Config
 from tinyalex.data import open_data
 from tinyalex.data.batches import (
@@ -27,16 +29,24 @@ from tinyalex.data.batches import (
     keep_in_memory,
     mean_and_colour,
 )
-from tinyalex.draws import initial_parameters, training_draws
-from tinyalex.errors import DataError, DivergedError, UsageError
+from tinyalex.draws import Draws, initial_parameters, training_draws
+from tinyalex.errors import (
+    DataError,
+    DeviceMemoryError,
+    DivergedError,
+    TinyalexError,
+    UsageError,
+)
 from tinyalex.evaluate import evaluate, rank_of_label
 from tinyalex.network import Network, first_not_finite
 from tinyalex.optimizer import SGD
 from tinyalex.run import RunFolder, Stop, StoppedBySignal
 from tinyalex.schedule import learning_rate
 from tinyalex.shapes import layers
+from tinyalex.summary import gpu_bytes
 
 SAVE_SECONDS = 600  # a crash loses at most so much work
+CHECKED_IMAGES = 2  # of a batch, when the backend is held against the reference
 DRAW_SECONDS = 60  # between one drawing of the pictures and the next
 
 
@@ -54,7 +64,9 @@ class Trainer:
         say: Callable[[str], None] = tqdm.write,
     ) -> None:
         self.config, self.recipe, self.say = config.resolved(), config.recipe, say
-        self.ops = get_backend(config.backend)
+        if config.backend != "reference":
+            check_towers(config.architecture, config.devices)
+        self.ops = get_backend(config.backend, config.devices, config.precision)
         self.dataset = open_data(config.data, config.architecture.data.image_size, config.seed)
         self.architecture = config.architecture.with_classes(len(self.dataset.classes))
         size = self.architecture.data.image_size
@@ -101,6 +113,8 @@ class Trainer:
             except DataError as error:
                 self.save()
                 raise DataError(f"{error} {self.how_to_continue()}") from None
+            except DeviceMemoryError as error:
+                raise TinyalexError(f"{error} {self.what_fits(error)}") from None
             self.save()
         self.draw()
         self.conclude()
@@ -122,6 +136,9 @@ class Trainer:
                 draws = training_draws(
                     self.architecture, len(batch.labels), self.colour, seed, epoch, progress.batch
                 )
+                every = self.config.check_every
+                if every and progress.step % every == 0:
+                    self.check(batch, draws, lr)
                 logits, tape = network.forward(batch.images, draws)
                 loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(batch.labels, "head"))
                 value = float(ops.to_numpy(loss))  # waits for the backend
@@ -136,6 +153,23 @@ class Trainer:
                 self.look_up()
                 if self.out_of_steps:
                     break
+
+    def check(self, batch: Batch, draws: Draws, lr: float) -> None:
+        """Holds the backend against the reference, here and now, on a few images of the batch."""
+
+        def copy(ops: Backend) -> SGD:
+            w, v = self.network.parameters, self.optimizer.velocities
+            w, v = ({name: self.ops.to_numpy(a) for name, a in x.items()} for x in (w, v))
+            return SGD(Network(self.architecture, ops, w, self.mean), self.recipe, v)
+
+        few = slice(CHECKED_IMAGES)
+        comparison = Comparison(
+            copy(get_backend("reference")), copy(self.ops), self.config.precision
+        )
+        found = list(comparison.step(batch.images[few], batch.labels[few], draws.of(few), lr))
+        farthest = max(found, key=lambda difference: difference.of_tolerance)
+        self.say(f"step {self.progress.step}  farthest from the reference: {farthest}")
+        refuse(next((difference for difference in found if not difference.ok), farthest))
 
     def count(self, batch: Batch, loss: float, logits: Any, lr: float) -> None:
         """Adds a step to the progress, and every print_freq steps to the log."""
@@ -249,6 +283,14 @@ class Trainer:
             f"All is saved up to step {self.progress.step}; continue with: "
             f"tinyalex train --resume {self.folder.path}"
         )
+
+    def what_fits(self, error: DeviceMemoryError) -> str:
+        """For the message of a run that needs more memory than a GPU has."""
+        whole, image = (size // len(self.config.devices) for size in gpu_bytes(self.architecture))
+        batch = (error.within_reach - whole) // image
+        if batch < 1:
+            return f"{self.architecture.name} needs {whole + image:,} bytes for a single image."
+        return f"A batch of about {batch} images would fit: --batch-size {batch}."
 
     def save(self, name: str = "last.npz") -> None:
         """Writes a checkpoint, unless a parameter is no longer finite."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyalex.data.dataset import Dataset
+from tinyalex.data.decode import MAX_PIXELS
 
 
 def open_data(
@@ -14,18 +15,29 @@ def open_data(
     seed: int,
     classes: Sequence[str] | None = None,
     hold_out: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    on_bad_image: str = "error",
 ) -> Dataset:
     """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
 
     hold_out, seed: whether, and which, training images become validation images where there is no
     validation folder. classes: label by these names, a checkpoint's, instead of by the folders'.
-    Raises DataError.
+    max_pixels: larger pictures are bad, and are not decoded. on_bad_image: `error` raises when one
+    is read, `skip` finds them all now and leaves them out. Raises DataError.
     """
     if path is None:
         from tinyalex.data.builtin import builtin_dataset
 
         return builtin_dataset(size=size)
 
-    from tinyalex.data.folders import open_dataset
+    from tinyalex.data.opening import open_dataset
 
-    return open_dataset(Path(path), size, seed=seed, classes=classes, hold_out=hold_out)
+    return open_dataset(
+        Path(path),
+        size,
+        seed=seed,
+        classes=classes,
+        hold_out=hold_out,
+        max_pixels=max_pixels,
+        on_bad_image=on_bad_image,
+    )

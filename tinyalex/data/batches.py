@@ -154,11 +154,14 @@ def mean_and_colour(
         sample = np.random.default_rng([seed, _SAMPLE]).choice(len(indices), limit, replace=False)
         indices = np.sort(sample)
     total = np.zeros((size, size, 3), np.int64)
-    products = np.zeros((3, 3), np.float64)
+    products = np.zeros((3, 3), np.float64)  # symmetric: the lower triangle is all eigh reads
+    planes = np.empty((3, size * size), np.float64)
     for batch in batches(split, indices, 32, workers=workers):
-        total += batch.images.sum(axis=0, dtype=np.int64)
-        pixels = batch.images.reshape(-1, 3).astype(np.float64)
-        products += pixels.T @ pixels
+        total += batch.images.sum(axis=0, dtype=np.uint32)
+        for image in batch.images:
+            planes[...] = image.reshape(-1, 3).T
+            for i, j in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)):
+                products[i, j] += planes[i] @ planes[j]
         if progress:
             progress(len(batch.labels))
     mean = (total / len(indices)).astype(np.float32)

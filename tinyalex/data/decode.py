@@ -41,7 +41,7 @@ MAX_PIXELS = 64_000_000
 _WHITE = {"I": 65535, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I;16N": 65535, "F": 1}
 _ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112  # the EXIF tag; 1 means upright
-_TO_UPRIGHT = {
+_TO_UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -64,7 +64,7 @@ def decode(
     if not data:
         raise DataError(f"{name} is empty (0 bytes). Remove it, or fetch it again.")
     try:
-        with _pillow_silent:
+        with pillow_silent:
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > max_pixels:
                 raise DataError(
@@ -101,11 +101,16 @@ def centre_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # first: PNG may carry its EXIF behind the pixels, and TIFF turns by itself
-    try:
-        turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except (SyntaxError, ValueError, struct.error):
-        return image
+    turn = _TO_UPRIGHT.get(orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def orientation(image: Image.Image) -> object:
+    """What EXIF says of it: 2 to 8 for a picture that is shown turned or mirrored."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, struct.error):
+        return 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -153,4 +158,4 @@ class _PillowSilent:
                 self._swap.close()
 
 
-_pillow_silent = _PillowSilent()
+pillow_silent = _PillowSilent()

@@ -57,6 +57,10 @@ class Storage(ABC):
     def read(self, name: str) -> bytes:
         """The content of one of `files`. Raises DataError that names it."""
 
+    def text(self, name: str) -> str:
+        """The same as text; what is not UTF-8 in it is replaced."""
+        return self.read(name).decode("utf-8", errors="replace")
+
 
 def open_storage(path: Path) -> Storage:
     """The files at `path`, recognised by what is there and not by the suffix.

@@ -1,0 +1,104 @@
+"""Compiles every kernel for GPUs that are not here, and prints what became of it, as JSON.
+
+Run in a process of its own: under NUMBA_ENABLE_CUDASIM, which the other tests need where there is
+no GPU, nothing compiles.
+"""
+
+import importlib
+import json
+import pkgutil
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+ARCHITECTURES = [(8, 0), (9, 0)]
+
+POOL1 = (55, 55, 96, 27, 27, 3, 2)
+CONV1 = (227, 227, 1, 3, 55, 55, 11, 11, 4, 0)
+CONV2 = (27, 27, 2, 48, 27, 27, 5, 5, 1, 2)
+
+SIZES = {
+    "activation.dropout_kernel": (),
+    "activation.relu_backward_kernel": (),
+    "activation.relu_kernel": (),
+    "activation.scale_kernel": (),
+    "activation.tanh_backward_kernel": (),
+    "activation.tanh_kernel": (),
+    "augment.augment_kernel": (256, 227),
+    "bias.bias_kernel": (256,),
+    "bias.bias_relu_kernel": (256,),
+    "bias.relu_sums_kernel": (256,),
+    "bias.sums_kernel": (256,),
+    "conv.augment_im2col_kernel": (256, *CONV1),
+    "conv.col2im_kernel": CONV2,
+    "conv.im2col_kernel": CONV2,
+    "conv.image_im2col_kernel": CONV1,
+    "linear.bias_relu_dropout_kernel": (4096,),
+    "loss.image_kernel": (1000,),
+    "loss.lane_kernel": (1000,),
+    "loss.mean_kernel": (),
+    "loss.softmax_backward_kernel": (1000,),
+    "lrn.lrn_backward_kernel": (48, 5),
+    "lrn.lrn_kernel": (48, 5),
+    "lrn.lrn_map_backward_kernel": (55, 55, 96, 5),
+    "lrn.lrn_map_kernel": (55, 55, 96, 5),
+    "pool.avg_pool_backward_kernel": POOL1,
+    "pool.avg_pool_kernel": POOL1,
+    "pool.lrn_max_pool_backward_kernel": (48, 5, *POOL1),
+    "pool.lrn_max_pool_kernel": (48, 5, *POOL1),
+    "pool.max_pool_backward_kernel": POOL1,
+    "pool.max_pool_kernel": POOL1,
+    "sgd.sgd_kernel": (),
+}
+"""What each kernel is compiled for: the sizes of a layer of AlexNet."""
+
+RUNS = {"sgd.sgd_kernel": 16}
+"""Calls in one launch, where it is not one: AlexNet's parameters."""
+
+
+def kernels():
+    """Every kernel of the GPU backend, as file.name."""
+    from tinyalex import gpu
+    from tinyalex.gpu.launch import kernel
+
+    for file in pkgutil.iter_modules(gpu.__path__):
+        module = importlib.import_module(f"tinyalex.gpu.{file.name}")
+        for name, value in vars(module).items():
+            if isinstance(value, kernel) and value.work.__module__ == module.__name__:
+                yield f"{file.name}.{name}", value
+
+
+def compile_kernel(name, kernel, architecture):
+    """What stands in the PTX, and what the linker says of the machine code."""
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    # Numba asks the GPU what it can do when a kernel calls functions of its own.
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=architecture)
+    sizes = SIZES[name]
+    loop, signature = kernel.loop(sizes), kernel.signature(RUNS.get(name, 1), len(sizes))
+    ptx, _ = cuda.compile(loop, signature, device=False, abi="numba", cc=architecture, output="ptx")
+    ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
+    arch = "sm_{}{}".format(*architecture)
+    options = LinkerOptions(arch=arch, verbose=True, ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+    linker.link("cubin")
+    log = linker.get_info_log()
+    memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes", log)
+    stack, stored, loaded = map(int, memory.groups())
+    return {
+        "kernel": name,
+        "arch": arch,
+        "registers": int(re.search(r"Used (\d+) registers", log)[1]),
+        "stack": stack,
+        "spilled": stored + loaded,
+        "double": ".f64" in ptx,
+        "drops_nan": bool(re.search(r"\b(max|min)\.(ftz\.)?f32", ptx)),
+    }
+
+
+if __name__ == "__main__":
+    sys.modules["cupy"] = ModuleType("cupy")  # nothing here has an array
+    found = [compile_kernel(*pair, a) for pair in kernels() for a in ARCHITECTURES]
+    json.dump(found, sys.stdout)

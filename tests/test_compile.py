@@ -1,0 +1,51 @@
+"""Every kernel compiles for GPUs that are not here, without double arithmetic and without spills.
+
+`python -m pytest tests/test_compile.py -s` shows how many registers each takes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import offline
+import pytest
+
+pathfinder = pytest.importorskip(
+    "cuda.pathfinder", reason="no compiler for GPUs: pip install 'numba-cuda[cu13]'"
+)
+
+MAY_DROP_NAN = {"loss.lane_kernel", "loss.image_kernel"}
+"""Whose maximum leaves a NaN out; the sum that follows lets it in again."""
+
+
+@pytest.fixture(scope="module")
+def compiled_kernels():
+    """What became of each kernel, compiled in another process."""
+    for library in ("nvvm", "nvJitLink"):
+        try:
+            pathfinder.load_nvidia_dynamic_lib(library)
+        except pathfinder.DynamicLibNotFoundError:
+            pytest.skip(f"{library} is not installed: pip install 'numba-cuda[cu13]'")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+    child = subprocess.run(
+        [sys.executable, offline.__file__], env=environment, capture_output=True, text=True
+    )
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout)
+
+
+def test_every_kernel_is_compiled():
+    assert sorted(name for name, _ in offline.kernels()) == sorted(offline.SIZES)
+
+
+def test_kernels_compile_to_single_precision_in_registers(compiled_kernels):
+    for kernel in compiled_kernels:
+        print("{kernel:36} {arch} {registers:4} registers".format(**kernel))
+    assert len(compiled_kernels) == len(offline.SIZES) * len(offline.ARCHITECTURES)
+    for kernel in compiled_kernels:
+        assert not kernel["double"], f"{kernel} computes in double precision"
+        assert kernel["stack"] == kernel["spilled"] == 0, f"{kernel} does not fit into registers"
+        assert kernel["kernel"] in MAY_DROP_NAN or not kernel["drops_nan"], (
+            f"{kernel} takes a maximum or minimum that leaves a NaN out"
+        )

@@ -1,0 +1,70 @@
+"""What to do about images that cannot be decoded: end the work, or leave them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, printable, some
+from tinyalex.data.parallel import in_order
+from tinyalex.errors import DataError
+
+ON_BAD_IMAGE = ("error", "skip")
+_SCAN_THREADS = 4
+
+
+def check_not_too_many(bad: Sequence[str], total: int) -> None:
+    """A few bad images are an accident, more a mistake: DataError above 10 and above 1 %."""
+    if len(bad) > max(10, total // 100):
+        raise DataError(
+            f"{how_many(bad)} of {total:,} cannot be decoded: {some(bad)}. That is more than are "
+            "left out (10, or 1 % of all). `tinyalex data check` lists them with the reasons."
+        )
+
+
+def note_on(bad: Sequence[str]) -> str:
+    """For the notes of a data set: how many images are left out, and which."""
+    return f"Left out, because they cannot be decoded: {how_many(bad)} ({some(bad)})."
+
+
+def without_bad_images(layout: Layout, notes: list[str]) -> Layout:
+    """`layout` without the images that cannot be decoded; to know them each is decoded once.
+
+    Which they are depends on the files alone. Raises DataError if they are too many.
+    """
+    source = layout.source
+    if not isinstance(source, Files):  # packed: all of them have been decoded
+        return layout
+
+    def is_bad(name: str) -> bool:
+        try:
+            source.read(name)
+        except DataError:
+            return True
+        return False
+
+    names = names_in(layout.train) + names_in(layout.val or {})
+    with (
+        closing(in_order(is_bad, names, _SCAN_THREADS)) as answers,
+        tqdm(answers, "looking for bad images", len(names), leave=False, disable=None) as found,
+    ):
+        bad = [name for name, answer in zip(names, found, strict=True) if answer]
+    if not bad:
+        return layout
+    shown = [printable(name) for name in bad]
+    check_not_too_many(shown, len(names))
+    notes.append(note_on(shown))
+    left_out = frozenset(bad)
+
+    def rest(groups: Groups) -> Groups:
+        return {
+            label: [name for name in group if name not in left_out]
+            for label, group in groups.items()
+        }
+
+    return replace(
+        layout, train=rest(layout.train), val=None if layout.val is None else rest(layout.val)
+    )

@@ -1,0 +1,88 @@
+"""What a data set holds, whichever way it lies on the disk, and the splits made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Groups = dict[str, list[str]]  # class -> the names of its images, in order
+
+
+class Source(Protocol):
+    """What gives images by their names."""
+
+    def read(self, name: str) -> Pixels:
+        """uint8 (size, size, 3), RGB. Raises DataError that names the image."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """A Source that decodes an image each time it is read.
+
+    fetch: the bytes of an image as they lie on the disk. decode: those bytes and the name to uint8
+    (size, size, 3). Both may be called from any thread, and raise DataError.
+    """
+
+    fetch: Callable[[str], bytes]
+    decode: Callable[[bytes, str], Pixels]
+
+    def read(self, name: str) -> Pixels:
+        return self.decode(self.fetch(name), name)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of a data set by class, sorted by class.
+
+    kind: what a person calls this layout. val: None where there is no validation folder.
+    titles: what a person calls the classes; those that have no better name are not in it.
+    """
+
+    kind: str
+    train: Groups
+    val: Groups | None
+    titles: dict[str, str]
+    source: Source
+
+
+class Images:
+    """A Split of a layout. members: the names by which `source` knows the images."""
+
+    def __init__(self, groups: Groups, classes: Sequence[str], source: Source) -> None:
+        label = {name: index for index, name in enumerate(classes)}
+        self.source = source
+        self.members = names_in(groups)
+        self.names: Sequence[str] = [printable(member) for member in self.members]
+        self.labels = np.array(
+            [label[name] for name, group in groups.items() for _ in group], dtype=np.int32
+        )
+
+    def read(self, index: int) -> Pixels:
+        return self.source.read(self.members[index])
+
+
+def names_in(groups: Groups) -> list[str]:
+    """The images of all classes, one class after the other."""
+    return [name for group in groups.values() for name in group]
+
+
+def printable(name: str) -> str:
+    """File names need not be UTF-8; what cannot be printed is shown as an escape."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def how_many(images: Collection[object]) -> str:
+    """'1 image', '2,000 images'"""
+    return "1 image" if len(images) == 1 else f"{len(images):,} images"
+
+
+def some(names: Sequence[str]) -> str:
+    """'a, b, c, d, e and 7 more'"""
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,0 +1,61 @@
+"""What an image file may be besides an RGB picture of its suffix, and how it is read then."""
+
+from __future__ import annotations
+
+import io
+from pathlib import PurePosixPath
+
+from PIL import Image
+
+from tinyalex.data.decode import FORMATS, orientation, pillow_silent
+
+_FORMAT_OF = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+}
+ODDITIES = {
+    "grey": "The value is taken for red, green and blue.",
+    "16-bit": "Its 65,536 levels are scaled to 256.",
+    "floating-point": "0 to 1 is scaled to 256 levels.",
+    "CMYK": "Converted without a colour profile. For the true colours convert it to RGB.",
+    "with a palette": "Converted to RGB.",
+    "with transparency": "Laid on white.",
+    "turned by EXIF": "Turned upright, as viewers do.",
+    "animated or of several pages": "The first frame is taken.",
+    "of another format than its suffix": "Read as what it is. Rename it to spare other programs.",
+    "more than four times as long as wide": "The centre square shows little of it. Crop it.",
+    "under 16 pixels": "Enlarged. Replace it by a larger picture.",
+}
+
+
+def oddities(data: bytes, name: str) -> list[str]:
+    """The keys of ODDITIES that hold for an image file, from its header alone."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in _FORMAT_OF:
+        return []  # a record of CIFAR-10
+    with pillow_silent:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        mode, short, long = image.mode, min(image.size), max(image.size)
+        turned = orientation(image) != 1
+    holds = {
+        "grey": mode in ("1", "L", "LA"),
+        "16-bit": mode.startswith("I"),
+        "floating-point": mode == "F",
+        "CMYK": mode == "CMYK",
+        "with a palette": mode in ("P", "PA"),
+        "with transparency": mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info,
+        "turned by EXIF": turned,
+        "animated or of several pages": getattr(image, "n_frames", 1) > 1,
+        "of another format than its suffix": image.format not in (_FORMAT_OF[suffix], "MPO"),
+        "more than four times as long as wide": long > 4 * short,
+        "under 16 pixels": short < 16,
+    }
+    return [what for what, true in holds.items() if true]

@@ -1,0 +1,149 @@
+"""Opens a data set: recognises its layout, labels its images, holds some out for validation.
+
+Whatever the validation folder lacks or adds, labels never shift.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyalex.data.bad import without_bad_images
+from tinyalex.data.cifar import cifar
+from tinyalex.data.dataset import Dataset
+from tinyalex.data.decode import MAX_PIXELS, SUFFIXES
+from tinyalex.data.folders import class_folders
+from tinyalex.data.layout import Groups, Images, Layout, how_many, names_in, some
+from tinyalex.data.packed import packed
+from tinyalex.data.storage import Storage, open_storage
+from tinyalex.errors import DataError
+
+
+def open_dataset(
+    path: Path,
+    size: int,
+    *,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    hold_out: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    on_bad_image: str = "error",
+) -> Dataset:
+    """The data set at `path`, a folder or an archive, as images of `size` x `size`.
+
+    classes: the classes of a checkpoint. Labels are then indices into this list, other classes are
+    refused, absent ones noted, and `train` is empty if there is only a validation folder.
+    hold_out: without a validation folder, keep 10 % of each class, chosen by `seed`, for `val`.
+    max_pixels: images with more are refused when they are read.
+    on_bad_image: `error` raises DataError when a bad image is read; `skip` decodes every image now,
+    and leaves out, with a note, those that cannot be decoded (more than 10 and 1 %: DataError).
+    Raises DataError, saying what was found and what to do, if it is none of the known layouts.
+    """
+    storage = open_storage(path)
+    notes: list[str] = []
+    layout = recognise(storage, size, max_pixels, notes)
+    if on_bad_image == "skip":
+        layout = without_bad_images(layout, notes)
+    train, val = layout.train, layout.val
+    if classes is None:
+        check_trainable(storage, train)
+        classes = tuple(train)
+    else:
+        train = {name: group for name, group in train.items() if group}
+        _check_known(storage, {*train, *(val or {})}, classes)
+        if train and (absent := [name for name in classes if name not in train]):
+            notes.append(f"There are no training images of {some(absent)}.")
+    if val is not None:
+        val = matched(val, classes, notes)
+    elif hold_out:
+        train, val = _held_out(train, seed)
+        held = names_in(val)
+        notes.append(
+            "There is no validation folder. A tenth of each class is held out, by seed "
+            f"{seed}: {how_many(held)}."
+            if held
+            else "There are no validation images: no class has a second image to hold out."
+        )
+    return Dataset(
+        name=path.resolve().name,
+        classes=tuple(classes),
+        titles=tuple(layout.titles.get(name, name) for name in classes),
+        train=Images(train, classes, layout.source),
+        val=Images(val, classes, layout.source) if val else None,
+        notes=tuple(notes),
+    )
+
+
+def recognise(storage: Storage, size: int, max_pixels: int, notes: list[str]) -> Layout:
+    """How the data set lies. What the user should know of it is added to `notes`."""
+    return (
+        packed(storage, size, notes)
+        or cifar(storage, size, notes)
+        or class_folders(storage, size, max_pixels, notes)
+    )
+
+
+def check_trainable(storage: Storage, train: Groups) -> None:
+    """Raises DataError unless there are two classes and each has an image."""
+    if not train:
+        raise DataError(
+            f"{storage.path} has validation images but no folder 'train' beside them. Name the "
+            "folder with the training images 'train', with one folder per class in it."
+        )
+    if len(train) == 1:
+        (only,) = train
+        inside = [folder for folder in storage.folders if folder.startswith(f"{only}/")]
+        better = f" Did you mean {storage.path / only}?" if len(inside) > 1 else ""
+        raise DataError(
+            f"{storage.path} has one class, {only!r}, and at least two are needed, each a folder "
+            f"of images.{better}"
+        )
+    if empty := [name for name, group in train.items() if not group]:
+        raise DataError(
+            f"{storage.path} has no training images of {some(empty)}. Put images "
+            f"({' '.join(SUFFIXES)}) into the folder of each class, or remove the folder."
+        )
+
+
+def _check_known(storage: Storage, found: set[str], classes: Sequence[str]) -> None:
+    if unknown := sorted(found - set(classes)):
+        raise DataError(
+            f"{storage.path} has classes that the network was not trained on: {some(unknown)}. "
+            f"It knows {some(classes)}. Remove or rename the folders."
+        )
+
+
+def matched(val: Groups, classes: Sequence[str], notes: list[str]) -> Groups:
+    """The part of `val` that is in `classes` and has images."""
+    known = set(classes)
+    kept = {name: group for name, group in val.items() if group and name in known}
+    if absent := [name for name in classes if name not in kept]:
+        notes.append(f"There are no validation images of {some(absent)}.")
+    if extra := {name: group for name, group in val.items() if group and name not in kept}:
+        notes.append(
+            "Left out of validation, because train lacks the class: "
+            f"{how_many(names_in(extra))} of {some(list(extra))}."
+        )
+    return kept
+
+
+def _held_out(train: Groups, seed: int) -> tuple[Groups, Groups]:
+    """What stays for training and what does not: of n images a tenth, at least 1, at most n - 1.
+
+    They are chosen by a hash of seed and name, so that other classes do not matter, and neither
+    does whether the images lie in a folder or in an archive.
+    """
+
+    def rank(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+
+    kept: Groups = {}
+    held: Groups = {}
+    for label, names in train.items():
+        count = min(len(names) - 1, max(1, len(names) // 10))
+        chosen = set(sorted(names, key=rank)[:count])
+        kept[label] = [name for name in names if name not in chosen]
+        if chosen:
+            held[label] = sorted(chosen)
+    return kept, held

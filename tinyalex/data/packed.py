@@ -1,0 +1,167 @@
+"""A packed data set: every image decoded, cropped and resized once, in one file that is mapped.
+
+    pack.json     what this is, the classes, and the size and SHA-256 of each of the other files
+    train.rgb     uint8 (N, size, size, 3), nothing else: np.memmap(path, np.uint8) reads it
+    train.jsonl   one line an image: its class, its name, the size and SHA-256 of its file
+    val.rgb, val.jsonl      the same, where there is a validation folder
+    mean.npy      float32 (size, size, 3), colour.npy float32 (3, 3): see `mean_and_colour`
+
+pack.json is written last. Without it there is no pack, but the beginnings of one, which
+unfinished.json tells from other folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from tinyalex.data.decode import centre_square
+from tinyalex.data.layout import Groups, Layout, Pixels
+from tinyalex.data.storage import Directory, Storage
+from tinyalex.errors import DataError
+
+PACK, UNFINISHED = "pack.json", "unfinished.json"
+FORMAT = 1
+AGAIN = "Remove the folder, and make it again with `tinyalex data pack`."
+Entry = dict[str, Any]  # a line of train.jsonl: class, name, bytes, sha256; left_out: why
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A Source whose images are rows of mapped files.
+
+    files: uint8 (N, packed size, packed size, 3) each. row: in which file and row an image is.
+    size: of what `read` gives: a view of the file if it is the packed size, else a picture shrunk.
+    """
+
+    files: tuple[Pixels, ...]
+    row: dict[str, tuple[int, int]]
+    size: int
+
+    def read(self, name: str) -> Pixels:
+        file, row = self.row[name]
+        image: Pixels = self.files[file][row]
+        return (
+            image if len(image) == self.size else centre_square(Image.fromarray(image), self.size)
+        )
+
+
+def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
+    """The pack at `storage`, or None if it is none.
+
+    Raises DataError if it is unfinished, has been changed since it was made (of the pixels only
+    their number is looked at here), or is packed at less than `size`.
+    """
+    manifest = read_manifest(storage)
+    if manifest is None:
+        return None
+    side = manifest["size"]
+    if side < size:
+        raise DataError(
+            f"{storage.path} is packed at {side} x {side} pixels, fewer than the {size} x {size} "
+            f"that are asked for. Pack the original images again, with --size {size}."
+        )
+    notes.extend(manifest["notes"])
+    if side > size:
+        notes.append(f"The images are packed at {side} pixels, and shrunk to {size}.")
+    groups: dict[str, Groups] = {split: {} for split in manifest["splits"]}
+    groups["train"] = {name: [] for name in manifest["classes"]}
+    row: dict[str, tuple[int, int]] = {}
+    files: list[Pixels] = []
+    for file, (split, classes) in enumerate(groups.items()):
+        check_size(storage.path, f"{split}.rgb", manifest)
+        entries = read_entries(storage, split, manifest)
+        for index, entry in enumerate(entries):
+            classes.setdefault(entry["class"], []).append(entry["name"])
+            row[entry["name"]] = file, index
+        if entries:  # else the file is empty, and cannot be mapped
+            pixels = np.memmap(storage.path / f"{split}.rgb", np.uint8, mode="r")
+            # A plain array of the same memory: to take a row of a memmap is slow.
+            files.append(np.asarray(pixels).reshape(-1, side, side, 3))
+    source = Rows(tuple(files), row, size)
+    return Layout("packed", groups["train"], groups.get("val"), manifest["titles"], source)
+
+
+def read_manifest(storage: Storage) -> dict[str, Any] | None:
+    """pack.json; None if there is none, or something else of that name.
+
+    Raises DataError if the pack is not finished or cannot be mapped.
+    """
+    if PACK not in storage.files:
+        if UNFINISHED in storage.files:
+            raise DataError(
+                f"{storage.path} is a pack that is not finished. Give the command that makes it, "
+                "`tinyalex data pack`, once more: it goes on where it stopped."
+            )
+        return None
+    try:
+        found = json.loads(storage.read(PACK))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "tinyalex_pack" not in found:
+        return None
+    if found["tinyalex_pack"] != FORMAT:
+        raise DataError(
+            f"{storage.path} is packed in format {found['tinyalex_pack']}, and this version reads "
+            f"format {FORMAT}. {AGAIN}"
+        )
+    manifest: dict[str, Any] = found.get("manifest", {})
+    if sealed(manifest) != found:
+        raise DataError(f"{storage.path / PACK} has been changed since it was written. {AGAIN}")
+    if not isinstance(storage, Directory):
+        raise DataError(f"{storage.path} holds a pack. Unpack the archive into a folder first.")
+    return manifest
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What stands in pack.json: the manifest, and the SHA-256 that tells whether it is whole."""
+    sha256 = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    return {"tinyalex_pack": FORMAT, "sha256": sha256, "manifest": manifest}
+
+
+def read_entries(storage: Storage, split: str, manifest: dict[str, Any]) -> list[Entry]:
+    """The lines of train.jsonl or val.jsonl that have a row. Raises DataError if any is changed."""
+    name = f"{split}.jsonl"
+    data = storage.read(name)
+    if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]:
+        raise DataError(f"{storage.path / name} has been changed since it was packed. {AGAIN}")
+    entries = map(json.loads, data.splitlines())
+    return [entry for entry in entries if "left_out" not in entry]
+
+
+def check_size(path: Path, name: str, manifest: dict[str, Any]) -> None:
+    """Raises DataError for a file of the pack that is not there or has another size."""
+    expected = manifest["files"][name]["bytes"]
+    try:
+        size = (path / name).stat().st_size
+    except OSError as cause:
+        raise DataError(f"{path / name} cannot be read: {cause.strerror}. {AGAIN}") from cause
+    if size != expected:
+        raise DataError(f"{path / name} has {size:,} bytes, but {expected:,} were packed. {AGAIN}")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    sha256 = hashlib.sha256()
+    with (
+        open(path, "rb", buffering=0) as file,
+        tqdm(
+            desc=f"SHA-256 of {path.name}",
+            total=path.stat().st_size,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=None,
+        ) as bar,
+    ):
+        while block := file.read(2**22):
+            sha256.update(block)
+            bar.update(len(block))
+    return sha256.hexdigest()

@@ -1,0 +1,64 @@
+"""What `check` finds in a data set, as it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_SHOWN = 5  # images of a finding that are printed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know of a data set. fatal: training cannot use the data as they are.
+
+    what: one sentence. remedy: a step or a command. images: all that are concerned.
+    """
+
+    what: str
+    remedy: str
+    images: list[str] = field(default_factory=list)
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Count:
+    """Images of a split: all of them, and those of a class."""
+
+    images: int
+    classes: int
+    smallest: int
+    median: float
+    largest: int
+
+
+@dataclass
+class Report:
+    """What `check` found. layout: what it was recognised as, or None."""
+
+    path: str
+    layout: str | None = None
+    splits: dict[str, Count] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Whether training can begin."""
+        return not any(finding.fatal for finding in self.findings)
+
+    def lines(self) -> Iterator[str]:
+        """For a person to read. Of long lists the beginning, except of what is fatal."""
+        yield f"{self.path}: {self.layout or 'not usable'}"
+        for name, count in self.splits.items():
+            yield (
+                f"{name:<5} {count.images:,} images in {count.classes:,} classes, "
+                f"{count.smallest:,} to {count.largest:,} each (median {count.median:g})"
+            )
+        for finding in sorted(self.findings, key=lambda finding: not finding.fatal):
+            kind = "error" if finding.fatal else "note "
+            yield f"{kind} {finding.what} {finding.remedy}".rstrip()
+            shown = finding.images if finding.fatal else finding.images[:_SHOWN]
+            yield from (f"        {image}" for image in shown)
+            if len(finding.images) > len(shown):
+                yield f"        and {len(finding.images) - len(shown):,} more (--json has them all)"
+        yield "Ready to train on." if self.usable else "Not usable until the errors are mended."

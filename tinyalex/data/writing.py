@@ -1,0 +1,162 @@
+"""Writes the images of a pack so that no interrupt costs more than a second's work.
+
+Images are decoded by several threads and written by one, in order, so that the pack does not
+depend on the number of threads. Every second the pixels are made to reach the disk, and then the
+lines that tell of them: an image is done when its line is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tinyalex.data.bad import check_not_too_many
+from tinyalex.data.layout import Files, Groups, Pixels, printable
+from tinyalex.data.packed import Entry
+from tinyalex.data.parallel import in_order
+from tinyalex.errors import DataError, UsageError
+
+COMMIT_SECONDS = 1.0
+
+
+class Writer:
+    """Appends the images of a split to <name>.rgb, and what is known of them to <name>.jsonl.
+
+    left_out: the names of images that cannot be decoded; written: the classes of the others; both
+    those of an earlier attempt too.
+    """
+
+    def __init__(self, target: Path, name: str, groups: Groups, source: Files, size: int) -> None:
+        self.left_out: list[str] = []
+        self.written: set[str] = set()
+        self._target, self._name, self._row_bytes = target, name, size * size * 3
+        self._source = source
+        self._images = [(label, member) for label, group in groups.items() for member in group]
+        self._pending: list[bytes] = []  # lines of images whose pixels may not be on the disk yet
+        self._committed = time.monotonic()
+
+    def __enter__(self) -> Writer:
+        self._pixels = open(self._target / f"{self._name}.rgb", "a+b", buffering=0)
+        self._lines = open(self._target / f"{self._name}.jsonl", "a+b", buffering=0)
+        sync_folder(self._target)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._pending:
+            with suppress(OSError):  # of a full disk; what was committed before stands
+                self._commit()
+        self._pixels.close()
+        self._lines.close()
+
+    def _cut_to_whole_lines(self) -> int:
+        """How many images are done. What an interrupt left behind them is cut off."""
+        self._lines.seek(0)
+        room = os.fstat(self._pixels.fileno()).st_size // self._row_bytes
+        done, rows, length = 0, 0, 0
+        for line in self._lines.read().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            entry = json.loads(line)
+            past = done == len(self._images)
+            if past or not self._label(done).items() <= entry.items():
+                raise UsageError(
+                    f"{self._target} is the beginning of a pack of other images: "
+                    f"{printable(entry['name'])} has no such place in the data, or not any more. "
+                    "Remove the folder, or choose another."
+                )
+            if "left_out" in entry:
+                self.left_out.append(printable(entry["name"]))
+            elif rows == room:
+                break
+            else:
+                self.written.add(entry["class"])
+                rows += 1
+            done, length = done + 1, length + len(line)
+        self._pixels.truncate(rows * self._row_bytes)
+        self._lines.truncate(length)
+        self._committed_bytes = length
+        return done
+
+    def _label(self, index: int) -> Entry:
+        """The beginning of an image's line."""
+        label, name = self._images[index]
+        return {"class": label, "name": name}
+
+    def write_images(self, workers: int, skip: bool) -> None:
+        """Decodes and writes the images that are not done."""
+        done, total = self._cut_to_whole_lines(), len(self._images)
+        with (
+            closing(in_order(self._decoded, range(done, total), workers)) as decoded,
+            tqdm(desc=self._name, total=total, initial=done, unit=" images", disable=None) as bar,
+        ):
+            for entry, pixels in decoded:
+                if isinstance(pixels, DataError):
+                    if not skip:
+                        raise DataError(
+                            f"{pixels} Or leave such images out with --on-bad-image skip. What is "
+                            "packed is kept: the same command goes on from there."
+                        )
+                    self.left_out.append(printable(entry["name"]))
+                    check_not_too_many(self.left_out, total)
+                else:
+                    append(self._pixels, pixels.data)
+                    self.written.add(entry["class"])
+                self._pending.append(json.dumps(entry).encode() + b"\n")
+                if time.monotonic() - self._committed > COMMIT_SECONDS:
+                    self._commit()
+                bar.update()
+
+    def _decoded(self, index: int) -> tuple[Entry, Pixels | DataError]:
+        """The line and the pixels of an image, or why it has none."""
+        entry = self._label(index)
+        try:
+            data = self._source.fetch(entry["name"])
+            pixels = self._source.decode(data, entry["name"])
+        except DataError as error:
+            return entry | {"left_out": str(error)}, error
+        sha256 = hashlib.sha256(data).hexdigest()
+        return entry | {"bytes": len(data), "sha256": sha256}, pixels
+
+    def _commit(self) -> None:
+        os.fsync(self._pixels.fileno())
+        self._lines.truncate(self._committed_bytes)  # a first try may have ended in a full disk
+        append(self._lines, b"".join(self._pending))
+        os.fsync(self._lines.fileno())
+        self._committed_bytes += sum(map(len, self._pending))
+        self._pending.clear()
+        self._committed = time.monotonic()
+
+
+def append(file: io.FileIO, data: bytes | memoryview) -> None:
+    """Writes all of `data`; without a buffer, `write` may stop where the disk is full."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all, power cuts included."""
+    partial = path.with_name(f"{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes what was created or renamed in `folder` survive a power cut."""
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
