@@ -40,12 +40,13 @@ def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     The taps are visited in that order; whoever equals the maximum takes what is left of dy.
     """
     x, y, size, stride = cache
+    (_, H, W, _), (_, Ho, Wo, _) = x.shape, y.shape
     dx = np.zeros_like(x)
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
             left = dy[n].copy()
-            for inside, window in taps(*x.shape[1:3], *y.shape[1:3], size, stride):
+            for inside, window in taps(H, W, Ho, Wo, size, stride):
                 taken = left[inside] * (x[n][window] == y[n][inside])
                 dx[n][window] += taken
                 left[inside] -= taken
@@ -78,12 +79,13 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     """Each dy is shared equally among the pixels of its window."""
     shape, pixels, size, stride = cache
+    (_, H, W, _), (_, Ho, Wo, _) = shape, dy.shape
     dx = np.zeros(shape, dy.dtype)
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, dx[:1].nbytes):
             share = dy[n] / pixels
-            for inside, window in taps(*shape[1:3], *dy.shape[1:3], size, stride):
+            for inside, window in taps(H, W, Ho, Wo, size, stride):
                 dx[n][window] += share[inside]
 
     in_pieces(work, len(dy), dx.nbytes)

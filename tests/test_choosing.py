@@ -65,6 +65,13 @@ def test_gpu_without_one_says_what_is_missing(command, no_simulator, monkeypatch
         assert word in err
 
 
+def test_one_gpu_becomes_the_current_place():
+    """Its precision is a property of the place."""
+    before = device.current()
+    get_backend("gpu")
+    assert device.current() is not before
+
+
 def test_only_known_backends():
     with pytest.raises(UsageError, match="reference"):
         get_backend("cpu")

@@ -121,6 +121,25 @@ def test_a_fault_of_the_update_is_found_in_the_second_step(monkeypatch, capsys):
     assert "of update" in capsys.readouterr().err
 
 
+def test_a_fault_of_the_update_does_not_hide_in_the_weights():
+    def grows(weights, *arguments):
+        reference.sgd_update(weights, *arguments)
+        for w in weights:
+            w *= np.float32(1 + 3e-6)
+
+    found = differences(TINY, fusions.with_fusions(reference, fusions={}, sgd_update=grows))
+    wrong = {difference.tensor for difference in found if not difference.ok}
+    assert {"conv1.weight", "fc8.weight"} <= wrong
+
+
+def test_only_products_are_allowed_the_roundings_of_a_precision():
+    for op, allowed in (("conv2d", True), ("lrn", False)):
+        ops = broken(op, first(lambda y: np.float32(1.0001) * y))
+        assert (
+            all(difference.ok for difference in differences(TINY, ops, precision="tf32")) == allowed
+        )
+
+
 def test_a_wrong_shape_is_told(monkeypatch, capsys):
     ops = broken("conv2d", first(lambda y: y[:, :-1].copy()))
     monkeypatch.setattr(backend, "_gpu_backend", lambda *a: ops)
@@ -167,6 +186,21 @@ def test_close_decisions_are_not_held_against_a_backend(monkeypatch):
     assert 0 < max(difference.left_out for difference in found) < 64 * 28 * 28 * 24 / 1000
     monkeypatch.setattr(compare, "MARGIN", 0)
     assert not all(difference.ok for difference in differences(mini, indecisive(), count=64))
+
+
+def test_the_reference_trains_as_ever():
+    """What is left out of the judgement is not left out of its step."""
+    mini = get_architecture("mini")
+    parameters = initial_parameters(mini, 0)
+    (truth, judged), (alone, _) = (pair(mini, indecisive(), parameters) for _ in "ab")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (64, 32, 32, 3), np.uint8), rng.integers(0, 10, 64)
+    step = images, labels, training_draws(mini, 64, np.eye(3), 0, 0, 0), 0.01
+    found = list(compare.Comparison(truth, judged, "fp32").step(*step))
+    assert any(difference.left_out for difference in found)
+    compare.train(alone, *step)
+    for name, value in alone.network.parameters.items():
+        np.testing.assert_array_equal(truth.network.parameters[name], value)
 
 
 def test_maxima_are_clear_or_not():

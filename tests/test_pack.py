@@ -179,7 +179,7 @@ def test_kill_9_costs_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.M
         f"{split}/{c}/{i:03}.jpg": large
         for split in ("train", "val")
         for c in "ab"
-        for i in range(100)
+        for i in range(60)
     }
     source, target = written(tmp_path / "x", tree), tmp_path / "killed"
     chooser, done = random.Random(0), 0
@@ -188,7 +188,7 @@ def test_kill_9_costs_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.M
         return sum(path.read_bytes().count(b"\n") for path in target.glob("*.jsonl"))
 
     kills = 0
-    while kills < 5 and done < 300:
+    while kills < 5 and done < 180:
         command = [sys.executable, "-c", PACK, str(source), str(target)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while lines() == done and process.poll() is None:

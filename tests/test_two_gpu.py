@@ -195,6 +195,19 @@ def test_no_array_is_used_where_it_was_not_made_or_sent(fused):
     assert set(ops.made.values()) == {0, 1}
 
 
+def test_each_tower_works_at_its_place():
+    log = []
+
+    class Listening(Place):
+        def __enter__(self):
+            log.append(self)
+            return super().__enter__()
+
+    places = Listening(0), Listening(0)
+    TwoGPU(reference, places).each(lambda: log.append("work"))
+    assert log == [places[0], "work", places[1], "work"]
+
+
 @pytest.mark.parametrize(
     ("op", "arguments"),
     [

@@ -49,12 +49,18 @@ def zipped(path: Path, tree: Tree) -> Path:
     return path
 
 
-def tarred(path: Path, tree: Tree, mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+def tar(tree: Tree, mode: str = "w") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(None, mode, file) as archive:  # type: ignore[call-overload]
         for name, content in tree.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def tarred(path: Path, tree: Tree, mode: str = "w") -> Path:
+    path.write_bytes(tar(tree, mode))
     return path
 
 

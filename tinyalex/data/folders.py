@@ -3,6 +3,7 @@
     train/<class>/**/*.jpg  [val/<class>/**/*.jpg]         ImageNet and most others
     <class>/**/*.jpg                                       no validation folder
     train/<class>/images/*.JPEG  val/images/*.JPEG  val/val_annotations.txt     Tiny-ImageNet
+    train/<class>/*.JPEG  val/*.JPEG  devkit               ILSVRC, see `tinyalex.data.ilsvrc`
 
 A class is a folder with a name, and a label its rank among the training classes, sorted by code
 point (`10` before `2`).
@@ -15,6 +16,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from tinyalex.data.decode import SUFFIXES, decode
+from tinyalex.data.ilsvrc import VALIDATION_IMAGE, Devkit, by_ground_truth, read_devkit
 from tinyalex.data.layout import (
     Files,
     Groups,
@@ -38,7 +40,8 @@ def class_folders(storage: Storage, size: int, max_pixels: int, notes: list[str]
         _check_place(storage, train, beside)
         if beside:
             notes.append(f"Left out beside the class folders: {how_many(beside)}.")
-    val = _validation(storage, val_folder, train, notes) if val_folder else None
+    devkit = read_devkit(storage)
+    val = _validation(storage, val_folder, train, devkit, notes) if val_folder else None
     if storage.path.name.casefold() in TRAIN:
         above = storage.path.absolute().parent
         if unused := [name for name in VAL if (above / name).is_dir()]:
@@ -48,7 +51,7 @@ def class_folders(storage: Storage, size: int, max_pixels: int, notes: list[str]
         return decode(data, size, printable(f"{storage.path}/{name}"), max_pixels)
 
     source = Files(storage.read, decode_one)
-    return Layout("class folders", train, val, _titles(storage, train), source)
+    return Layout("class folders", train, val, _titles(storage, train, devkit), source)
 
 
 def _by_class(storage: Storage, folder: str | None) -> tuple[Groups, list[str]]:
@@ -86,7 +89,8 @@ def _check_place(storage: Storage, train: Groups, beside: list[str]) -> None:
         return
     if beside:
         above = path.absolute().parent
-        better = f" Did you mean {above}?" if isinstance(storage, Directory) else ""
+        inside = isinstance(storage, Directory) or VALIDATION_IMAGE.fullmatch(beside[0])
+        better = f" Did you mean {above}?" if inside else ""
         raise DataError(
             f"{path} holds {how_many(beside)} in no class folder, so that the classes are unknown. "
             f"Give the folder that holds one folder of images per class.{better}"
@@ -100,10 +104,14 @@ def _check_place(storage: Storage, train: Groups, beside: list[str]) -> None:
     )
 
 
-def _validation(storage: Storage, folder: str, train: Groups, notes: list[str]) -> Groups | None:
+def _validation(
+    storage: Storage, folder: str, train: Groups, devkit: Devkit | None, notes: list[str]
+) -> Groups | None:
     """The images of the validation folder by class; None for a test folder without classes."""
     if f"{folder}/val_annotations.txt" in storage.files:
         return _annotated(storage, folder, notes)
+    if (flat := by_ground_truth(storage, folder, devkit)) is not None:
+        return flat
     val, beside = _by_class(storage, folder)
     if any(group and (not train or name in train) for name, group in val.items()):
         if beside:
@@ -143,13 +151,13 @@ def _annotated(storage: Storage, folder: str, notes: list[str]) -> Groups:
     return dict(sorted(val.items()))
 
 
-def _titles(storage: Storage, train: Groups) -> dict[str, str]:
+def _titles(storage: Storage, train: Groups, devkit: Devkit | None) -> dict[str, str]:
     """What people call the classes whose folder names are WordNet ids such as n01443537.
 
     From words.txt (`n01443537<TAB>goldfish, Carassius auratus`), else from image names such as
-    n01443537_goldfish.JPEG.
+    n01443537_goldfish.JPEG, else from the devkit of ILSVRC.
     """
-    titles = {}
+    titles = dict(devkit.titles) if devkit else {}
     for name, group in train.items():
         stem = PurePosixPath(group[0]).stem if group else ""
         if re.fullmatch(r"n\d{8}", name) and re.fullmatch(name + r"_\D+", stem):

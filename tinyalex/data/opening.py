@@ -14,6 +14,7 @@ from tinyalex.data.cifar import cifar
 from tinyalex.data.dataset import Dataset
 from tinyalex.data.decode import MAX_PIXELS, SUFFIXES
 from tinyalex.data.folders import class_folders
+from tinyalex.data.ilsvrc import mounted
 from tinyalex.data.layout import Groups, Images, Layout, how_many, names_in, some
 from tinyalex.data.packed import packed
 from tinyalex.data.storage import Storage, open_storage
@@ -77,6 +78,7 @@ def open_dataset(
 
 def recognise(storage: Storage, size: int, max_pixels: int, notes: list[str]) -> Layout:
     """How the data set lies. What the user should know of it is added to `notes`."""
+    storage = mounted(storage, notes)
     return (
         packed(storage, size, notes)
         or cifar(storage, size, notes)

@@ -173,25 +173,22 @@ class Zip(Storage):
 
 
 class Tar(Storage):
-    """data: the whole tar unpacked, or None to read it in place."""
+    """data: the whole tar unpacked, or None to read it in place.
+
+    A tar inside is read as a folder of its name; a tar inside of that is a file like others.
+    """
 
     def __init__(self, path: Path, data: bytes | None) -> None:
         self.path = path
         self._data = data
-        places: dict[str, tuple[int, int]] = {}  # where the content starts, and its size
-        folders: set[str] = set()
-        with self._open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                name = _visible(member.name)
-                if name and member.isdir():
-                    folders.add(name)
-                elif name and member.isreg():
-                    places[name] = (member.offset_data, member.size)
-                elif name and member.islnk() and (target := _visible(member.linkname)) in places:
-                    places[name] = places[target]  # a hard link: the same content
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops there without a word
-                raise tarfile.ReadError(f"damaged at byte {tar.offset:,}")
+        with self._open() as file:
+            places, folders = _members(file, 0, None)
+            for name in [name for name in places if name.endswith(".tar")]:
+                start, size = places.pop(name)
+                inside, below = _members(file, start, start + size)
+                folder = name.removesuffix(".tar")
+                places |= {f"{folder}/{member}": place for member, place in inside.items()}
+                folders |= {folder, *(f"{folder}/{member}" for member in below)}
         self._places, self.folders = _unwrapped(places, folders)
         self.files = tuple(self._places)
 
@@ -208,6 +205,33 @@ class Tar(Storage):
             raise DataError(
                 f"{name} in {self.path} cannot be read: {cause.strerror or cause}."
             ) from cause
+
+
+def _members(
+    file: IO[bytes], start: int, end: int | None
+) -> tuple[dict[str, tuple[int, int]], set[str]]:
+    """Where the content of each member of the tar at `start` begins, and its size; the folders.
+
+    end: where the tar must end, if it is inside of another.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    folders: set[str] = set()
+    file.seek(start)
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            name = _visible(member.name)
+            if end is not None and member.offset_data + member.size > end:
+                raise tarfile.ReadError(f"damaged at byte {member.offset:,}")
+            if name and member.isdir():
+                folders.add(name)
+            elif name and member.isreg():
+                places[name] = (member.offset_data, member.size)
+            elif name and member.islnk() and (target := _visible(member.linkname)) in places:
+                places[name] = places[target]  # a hard link: the same content
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops there without a word
+            raise tarfile.ReadError(f"damaged at byte {tar.offset:,}")
+    return places, folders
 
 
 def _visible(name: str) -> str | None:
