@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -16,12 +17,10 @@ from PIL import Image
 from trees import Tree, below, classes_of, encoded, labelled, picture, tarred, written, zipped
 
 from tinyalex.cli import main
-from tinyalex.data import open_data
-from tinyalex.data.batches import batches, mean_and_colour
-from tinyalex.data.layout import Images
+from tinyalex.data import open_data, writing
+from tinyalex.data.batches import Mapped, batches, keep_in_memory, mean_and_colour
 from tinyalex.data.opening import open_dataset
 from tinyalex.data.pack import pack
-from tinyalex.data.packed import Rows
 from tinyalex.errors import DataError, UsageError
 
 SIDE = 8
@@ -102,14 +101,16 @@ def test_archives_and_cifar_are_packed_too(tmp_path: Path) -> None:
 def test_reading_is_a_view_of_the_mapped_file(tmp_path: Path) -> None:
     target = packed(written(tmp_path / "pets", pets()), tmp_path / "packed")
     train = open_data(str(target), SIDE, 0).train
-    assert isinstance(train, Images)
-    assert isinstance(train.source, Rows)
+    assert isinstance(train, Mapped)
+    assert keep_in_memory(train, SIDE) is train
     image = train.read(5)
-    assert np.shares_memory(image, train.source.files[0])
+    assert np.shares_memory(image, train.pixels)
     assert not image.flags.writeable
     mapped = np.memmap(target / "train.rgb", np.uint8).reshape(-1, SIDE, SIDE, 3)
-    batch = next(batches(train, np.arange(24), 24, workers=2))
-    assert np.array_equal(batch.images, mapped)
+    for workers in (0, 1, 2, 5):
+        order = np.random.default_rng(0).permutation(24)
+        parts = [batch.images for batch in batches(train, order, 7, workers=workers)]
+        assert np.array_equal(np.concatenate(parts), mapped[order])
 
 
 def test_another_size_than_packed(tmp_path: Path) -> None:
@@ -239,6 +240,50 @@ def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
         assert (target / "train.jsonl").read_bytes().count(b"\n") == rows
     assert main(command) == 0
     assert content(target) == content(packed(source, tmp_path / "whole"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which file is meant")
+def test_pixels_reach_the_disk_before_the_lines_that_tell_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 cannot show this: what a process has written survives it, unlike a power cut."""
+    fsync, replace, safe, order = os.fsync, os.replace, 0, []
+
+    def watch_fsync(file: int) -> None:
+        nonlocal safe
+        path = Path(os.readlink(f"/proc/self/fd/{file}"))
+        fsync(file)
+        order.append(path.name)
+        if path.name == "train.rgb":
+            safe = path.stat().st_size // (SIDE * SIDE * 3)
+        if path.name == "train.jsonl":
+            assert path.read_bytes().count(b"\n") <= safe
+
+    def watch_replace(old: Path, new: Path) -> None:
+        assert order[-1] == old.name
+        replace(old, new)
+        order.append(f"-> {new.name}")
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(os, "replace", watch_replace)
+    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+    packed(written(tmp_path / "pets", pets()), tmp_path / "packed")
+    assert order.count("train.rgb") == order.count("train.jsonl") >= 24
+    assert order[-3:] == ["pack.json.partial", "-> pack.json", "packed"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_two_cannot_pack_into_one_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    source, target = written(tmp_path / "pets", pets()), tmp_path / "packed"
+    target.mkdir()
+    (target / "unfinished.json").write_text('{"manifest": {"size": 8}}')
+    with open(target / "train.jsonl", "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="Another process is packing into"):
+            packed(source, target)
+    packed(source, target)
 
 
 def test_too_little_space_is_said_at_once(

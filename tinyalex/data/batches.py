@@ -98,10 +98,30 @@ def _shares(count: int, workers: int) -> list[slice]:
 
 
 def _fill(images: Pixels, split: Split, indices: Indices, stop: threading.Event) -> None:
+    if isinstance(split, Mapped):
+        np.take(split.pixels, split.rows[indices], axis=0, out=images, mode="clip")
+        return
     for image, index in zip(images, indices, strict=True):
         if stop.is_set():
             return
         image[...] = split.read(int(index))
+
+
+@dataclass
+class Mapped:
+    """A Split whose images are rows of an array, such as a mapped file: nothing is decoded.
+
+    pixels: uint8 (rows, size, size, 3). rows: int64 (N,), the row of each image.
+    """
+
+    labels: npt.NDArray[np.int32]
+    names: Sequence[str]
+    pixels: Pixels
+    rows: Indices
+
+    def read(self, index: int) -> Pixels:
+        image: Pixels = self.pixels[self.rows[index]]
+        return image
 
 
 class Kept:
@@ -125,7 +145,9 @@ class Kept:
 
 def keep_in_memory(split: Split, size: int) -> Split:
     """`split` so that later epochs do not decode again, or as it is if that takes over 1 GiB."""
-    return Kept(split, size) if len(split.labels) * size * size * 3 <= KEEP_BYTES else split
+    if isinstance(split, Mapped) or len(split.labels) * size * size * 3 > KEEP_BYTES:
+        return split
+    return Kept(split, size)
 
 
 def mean_and_colour(

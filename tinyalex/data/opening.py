@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tinyalex.data.bad import without_bad_images
 from tinyalex.data.cifar import cifar
-from tinyalex.data.dataset import Dataset
+from tinyalex.data.dataset import Dataset, Split
 from tinyalex.data.decode import MAX_PIXELS, SUFFIXES
 from tinyalex.data.folders import class_folders
 from tinyalex.data.ilsvrc import mounted
-from tinyalex.data.layout import Groups, Images, Layout, how_many, names_in, some
-from tinyalex.data.packed import packed
+from tinyalex.data.layout import Groups, Images, Layout, Source, how_many, names_in, some
+from tinyalex.data.packed import Rows, packed
 from tinyalex.data.storage import Storage, open_storage
 from tinyalex.errors import DataError
 
@@ -70,10 +70,15 @@ def open_dataset(
         name=path.resolve().name,
         classes=tuple(classes),
         titles=tuple(layout.titles.get(name, name) for name in classes),
-        train=Images(train, classes, layout.source),
-        val=Images(val, classes, layout.source) if val else None,
+        train=_split(train, classes, layout.source),
+        val=_split(val, classes, layout.source) if val else None,
         notes=tuple(notes),
     )
+
+
+def _split(groups: Groups, classes: Sequence[str], source: Source) -> Split:
+    images = Images(groups, classes, source)
+    return source.mapped(images) if isinstance(source, Rows) else images
 
 
 def recognise(storage: Storage, size: int, max_pixels: int, notes: list[str]) -> Layout:

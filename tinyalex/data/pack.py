@@ -17,11 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyalex.data.bad import note_on
-from tinyalex.data.batches import MEAN_IMAGES, mean_and_colour
+from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
 from tinyalex.data.decode import MAX_PIXELS
-from tinyalex.data.layout import Files, Groups, Images, Layout, how_many, names_in, some
+from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
 from tinyalex.data.opening import check_trainable, recognise
-from tinyalex.data.packed import PACK, UNFINISHED, Rows, digest, sealed
+from tinyalex.data.packed import PACK, UNFINISHED, digest, sealed
 from tinyalex.data.storage import open_storage
 from tinyalex.data.writing import Writer, write_whole
 from tinyalex.errors import DataError, UsageError, WriteError
@@ -124,13 +124,12 @@ def _check_space(target: Path, splits: dict[str, Groups], size: int) -> None:
 def _statistics(target: Path, size: int, workers: int) -> None:
     """mean.npy and colour.npy of the packed training images."""
     pixels = np.asarray(np.memmap(target / "train.rgb", np.uint8, mode="r"))
-    images = pixels.reshape(-1, size, size, 3)
-    names = [str(index) for index in range(len(images))]
-    rows = Rows((images,), {name: (0, index) for index, name in enumerate(names)}, size)
-    split = Images({"": names}, [""], rows)
-    count = min(len(images), MEAN_IMAGES)
-    with tqdm(desc="mean image", total=count, unit=" images", leave=False, disable=None) as bar:
-        mean, colour = mean_and_colour(split, size, seed=0, workers=workers, progress=bar.update)
+    pixels = pixels.reshape(-1, size, size, 3)
+    count = len(pixels)
+    images = Mapped(np.zeros(count, np.int32), [""] * count, pixels, np.arange(count))
+    used = min(count, MEAN_IMAGES)
+    with tqdm(desc="mean image", total=used, unit=" images", leave=False, disable=None) as bar:
+        mean, colour = mean_and_colour(images, size, seed=0, workers=workers, progress=bar.update)
     for name, array in (("mean.npy", mean), ("colour.npy", colour)):
         file = io.BytesIO()
         np.save(file, array)

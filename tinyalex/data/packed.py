@@ -22,8 +22,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from tinyalex.data.batches import Mapped
+from tinyalex.data.dataset import Split
 from tinyalex.data.decode import centre_square
-from tinyalex.data.layout import Groups, Layout, Pixels
+from tinyalex.data.layout import Groups, Images, Layout, Pixels
 from tinyalex.data.storage import Directory, Storage
 from tinyalex.errors import DataError
 
@@ -35,10 +37,10 @@ Entry = dict[str, Any]  # a line of train.jsonl: class, name, bytes, sha256; lef
 
 @dataclass(frozen=True)
 class Rows:
-    """A Source whose images are rows of mapped files.
+    """A Source whose images are rows of mapped files, and are shrunk as they are read.
 
     files: uint8 (N, packed size, packed size, 3) each. row: in which file and row an image is.
-    size: of what `read` gives: a view of the file if it is the packed size, else a picture shrunk.
+    size: of what `read` gives.
     """
 
     files: tuple[Pixels, ...]
@@ -47,10 +49,15 @@ class Rows:
 
     def read(self, name: str) -> Pixels:
         file, row = self.row[name]
-        image: Pixels = self.files[file][row]
-        return (
-            image if len(image) == self.size else centre_square(Image.fromarray(image), self.size)
-        )
+        return centre_square(Image.fromarray(self.files[file][row]), self.size)
+
+    def mapped(self, images: Images) -> Split:
+        """`images`, of this source; where nothing is to be shrunk, as the rows themselves."""
+        places = [self.row[name] for name in images.members]
+        if not places or self.files[0].shape[1] != self.size:
+            return images
+        pixels = self.files[places[0][0]]  # a split never comes from two files
+        return Mapped(images.labels, images.names, pixels, np.array([row for _, row in places]))
 
 
 def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ from tinyalex.data.layout import Files, Groups, Pixels, printable
 from tinyalex.data.packed import Entry
 from tinyalex.data.parallel import in_order
 from tinyalex.errors import DataError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
 
 COMMIT_SECONDS = 1.0
 
@@ -46,6 +50,15 @@ class Writer:
         self._pixels = open(self._target / f"{self._name}.rgb", "a+b", buffering=0)
         self._lines = open(self._target / f"{self._name}.jsonl", "a+b", buffering=0)
         sync_folder(self._target)
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed
+            except BlockingIOError:
+                self.__exit__()
+                raise UsageError(
+                    f"Another process is packing into {self._target} just now. Let it finish, or "
+                    "choose another folder."
+                ) from None
         return self
 
     def __exit__(self, *raised: object) -> None:
