@@ -191,7 +191,7 @@ def test_a_picture_that_breaks_during_a_run_costs_nothing(photos, tmp_path, caps
 
 def test_bad_checkpoints(run, photos, tmp_path, capsys):
     refused(capsys, 5, tmp_path / "none", argv=["eval", tmp_path / "none"])
-    refused(capsys, 5, "best.npz", argv=["eval", photos])
+    refused(capsys, 5, "last.npz", argv=["eval", photos])
     whole = (run / "last.npz").read_bytes()
     broken = tmp_path / "broken.npz"
     broken.write_bytes(whole[: len(whole) // 2])
@@ -216,6 +216,15 @@ def test_an_output_folder_that_cannot_be_written(photos, tmp_path, capsys):
 def test_a_folder_that_holds_a_run_is_not_overwritten(run, photos, capsys):
     argv = ["train", "--data", photos, *TINY, "--output-dir", run]
     refused(capsys, 2, "--resume", argv=argv)
+
+
+def test_a_run_stopped_in_its_first_epoch_can_be_used(photos, tmp_path, capsys):
+    folder = tmp_path / "run"
+    argv = ["train", "--data", str(photos), *TINY, "--max-steps", "2", "--output-dir", str(folder)]
+    assert main(argv) == 0
+    assert f"Next: tinyalex train --resume {folder}" in capsys.readouterr().out
+    assert main(["eval", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 12
 
 
 def test_divergence_stops_with_the_layer_and_keeps_the_last_checkpoint(run, capsys):

@@ -182,7 +182,9 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     made = ilsvrc(classes=6, train=4, val=2)
     source, target, run = downloaded(tmp_path / "i", made), tmp_path / "p", tmp_path / "run"
     assert main(["data", "check", str(source)]) == 0
-    assert "12 images in 6 classes, 2 to 2 each" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith(f"{source}: ILSVRC\n")
+    assert "12 images in 6 classes, 2 to 2 each" in out
     assert main(["data", "pack", str(source), "-o", str(target), "--size", "32"]) == 0
     arguments = ["--arch", "mini", "-b", "8", "--epochs", "1", "--output-dir", str(run)]
     assert main(["train", "--data", str(target), *arguments]) == 0

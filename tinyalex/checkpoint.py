@@ -115,11 +115,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def find(path: str | Path, name: str) -> Path:
-    """The checkpoint file meant by a run folder (its `name`) or by the path of an .npz file."""
+def find(path: str | Path, *names: str) -> Path:
+    """The checkpoint meant by a run folder (the first of `names` there) or by an .npz file."""
     path = Path(path)
     if path.is_dir():
-        path = path / name
+        path = next((path / n for n in names if (path / n).exists()), path / names[-1])
     if not path.exists():
         raise CheckpointError(
             f"There is no checkpoint at {path}. Give the folder of a run, or an .npz file in it."

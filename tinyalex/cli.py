@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader, `| head` say, has had enough. Nothing may be flushed into the pipe any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + 13  # SIGPIPE, which Windows does not name
     return int(code or 0)
 
 
@@ -150,18 +150,22 @@ def parser() -> Parser:
 
 def _add_data(parser: Parser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    cores = os.cpu_count() or 1
     help = "decode, crop and resize all images once, into one file that is mapped"
     sub: Parser = commands.add_parser("pack", help=help, description=help)
     sub.set_defaults(run=_data_pack, parser=sub)
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
-    sub.add_argument("--size", type=int, default=256, metavar="INT", help="(default: 256)")
+    sub.add_argument("--size", type=int, default=256, metavar="INT", help="pixels (default: 256)")
     sub.add_argument(
-        "-j", "--workers", type=int, default=2, metavar="INT", help="decoding threads (default: 2)"
+        "-j", "--workers", type=int, default=cores, metavar="INT", help="threads (default: all)"
     )
     sub.add_argument("--max-pixels", type=int, metavar="INT", help="refuse larger pictures")
     sub.add_argument(
-        "--on-bad-image", default="error", choices=("error", "skip"), help="(default: error)"
+        "--on-bad-image",
+        default="error",
+        choices=("error", "skip"),
+        help="end, or leave the image out (default: error)",
     )
 
     help = "say how a data set is laid out, what is wrong with it, and what to do"
@@ -170,7 +174,7 @@ def _add_data(parser: Parser) -> None:
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
     sub.add_argument(
-        "-j", "--workers", type=int, default=2, metavar="INT", help="decoding threads (default: 2)"
+        "-j", "--workers", type=int, default=cores, metavar="INT", help="threads (default: all)"
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
@@ -329,7 +333,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from tinyalex.run import RunFolder
     from tinyalex.trained import load_networks, open_data_of
 
-    folder = RunFolder(checkpoint.find(arguments.source, "best.npz").parent)
+    folder = RunFolder(checkpoint.find(arguments.source, "best.npz", "last.npz").parent)
     path = Path(arguments.output) if arguments.output else folder.path / f"{arguments.what}.png"
     if arguments.what == "curves":
         pictures.curves(folder, path)
@@ -353,14 +357,15 @@ def _data_pack(arguments: argparse.Namespace) -> None:
     from tinyalex.data.decode import MAX_PIXELS
     from tinyalex.data.pack import pack
 
-    if arguments.size < 1 or arguments.workers < 1:
-        raise UsageError("--size and -j take a whole number above zero.")
+    max_pixels = MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels
+    if min(arguments.size, arguments.workers, max_pixels) < 1:
+        raise UsageError("--size, -j and --max-pixels take a whole number above zero.")
     pack(
         Path(arguments.source),
         Path(arguments.output),
         arguments.size,
         workers=arguments.workers,
-        max_pixels=arguments.max_pixels or MAX_PIXELS,
+        max_pixels=max_pixels,
         on_bad_image=arguments.on_bad_image,
     )
 

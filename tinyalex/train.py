@@ -114,7 +114,9 @@ class Trainer:
                 self.save()
                 raise DataError(f"{error} {self.how_to_continue()}") from None
             except DeviceMemoryError as error:
-                raise TinyalexError(f"{error} {self.what_fits(error)}") from None
+                self.save()
+                words = f"{error} {self.what_fits(error)} {self.how_to_continue()}"
+                raise TinyalexError(words) from None
             self.save()
         self.draw()
         self.conclude()
@@ -370,7 +372,8 @@ class Trainer:
                 f"{best['epoch']}; there are no validation images."
             )
         self.say(f"Weights, log and pictures: {path} (look at curves.png and predictions.png)")
-        self.say(f"Next: tinyalex eval {path} --crops 10")
+        following = f"eval {path} --crops 10" if best else f"train --resume {path}"
+        self.say(f"Next: tinyalex {following}")
 
 
 def line(record: dict[str, Any]) -> str:

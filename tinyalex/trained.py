@@ -19,7 +19,7 @@ def load_networks(runs: Sequence[str]) -> tuple[list[Checkpoint], list[Network]]
     Several can be averaged, so they must have the same classes and take images of the same size.
     """
     ops = get_backend("auto")
-    paths = [checkpoint.find(run, "best.npz") for run in runs]
+    paths = [checkpoint.find(run, "best.npz", "last.npz") for run in runs]
     checkpoints = [checkpoint.load(path) for path in paths]
     networks = [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
     first, size = checkpoints[0], networks[0].architecture.data.image_size

@@ -51,7 +51,9 @@ def class_folders(storage: Storage, size: int, max_pixels: int, notes: list[str]
         return decode(data, size, printable(f"{storage.path}/{name}"), max_pixels)
 
     source = Files(storage.read, decode_one)
-    return Layout("class folders", train, val, _titles(storage, train, devkit), source)
+    annotated = f"{val_folder}/val_annotations.txt" in storage.files
+    kind = "ILSVRC" if devkit else "Tiny-ImageNet" if annotated else "class folders"
+    return Layout(kind, train, val, _titles(storage, train, devkit), source)
 
 
 def _by_class(storage: Storage, folder: str | None) -> tuple[Groups, list[str]]:

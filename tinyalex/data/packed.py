@@ -4,7 +4,8 @@
     train.rgb     uint8 (N, size, size, 3), nothing else: np.memmap(path, np.uint8) reads it
     train.jsonl   one line an image: its class, its name, the size and SHA-256 of its file
     val.rgb, val.jsonl      the same, where there is a validation folder
-    mean.npy      float32 (size, size, 3), colour.npy float32 (3, 3): see `mean_and_colour`
+    mean.npy      float32 (size, size, 3), colour.npy float32 (3, 3): see `mean_and_colour`, with
+                  seed 0; for other programs, as training takes the mean of what it trains on
 
 pack.json is written last. Without it there is no pack, but the beginnings of one, which
 unfinished.json tells from other folders.

@@ -24,6 +24,8 @@ from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import IO, TypeVar
 
+from tqdm import tqdm
+
 from tinyalex.errors import DataError, nearest
 
 # The folders of a data set, as they are named by its many makers. The first that is there is taken.
@@ -183,7 +185,8 @@ class Tar(Storage):
         self._data = data
         with self._open() as file:
             places, folders = _members(file, 0, None)
-            for name in [name for name in places if name.endswith(".tar")]:
+            tars = [name for name in places if name.endswith(".tar")]
+            for name in tqdm(tars, f"index of {path.name}", leave=False, disable=None):
                 start, size = places.pop(name)
                 inside, below = _members(file, start, start + size)
                 folder = name.removesuffix(".tar")
