@@ -169,6 +169,17 @@ def test_bad_data(photos, tmp_path, capsys):
     train("cut.jpg")
 
 
+def test_a_bad_picture_is_left_out_if_asked_for(photos, tmp_path, capsys):
+    (photos / "train" / "red" / "text.jpg").write_text("not a picture")
+    folder = tmp_path / "run"
+    argv = ["train", "--data", str(photos), *TINY, "--output-dir", str(folder)]
+    assert main([*argv, "--on-bad-image", "skip"]) == 0
+    out = capsys.readouterr().out
+    assert "36 training" in out
+    assert "text.jpg" in out
+    refused(capsys, 4, "pixels", argv=[*argv[:-1], tmp_path / "two", "--max-pixels", "100"])
+
+
 def test_a_picture_that_breaks_during_a_run_costs_nothing(photos, tmp_path, capsys, monkeypatch):
     from tinyalex.data import decode, folders
 

@@ -79,8 +79,11 @@ def test_a_pack_is_the_source(tmp_path: Path, validation: bool) -> None:
         for expected, found in ((old.train, new.train), (old.val, new.val)):
             assert list(found.names) == list(expected.names)
             assert np.array_equal(found.labels, expected.labels)
-            for i in range(len(found.labels)):
+            count = len(found.labels)
+            (batch,) = batches(found, np.arange(count), count, workers=0)
+            for i in range(count):
                 assert np.array_equal(found.read(i), expected.read(i))
+                assert np.array_equal(batch.images[i], expected.read(i))
 
 
 def test_archives_and_cifar_are_packed_too(tmp_path: Path) -> None:
@@ -280,7 +283,7 @@ def test_two_cannot_pack_into_one_folder(tmp_path: Path) -> None:
     target.mkdir()
     (target / "unfinished.json").write_text('{"manifest": {"size": 8}}')
     with open(target / "train.jsonl", "wb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_SH)
         with pytest.raises(UsageError, match="Another process is packing into"):
             packed(source, target)
     packed(source, target)
@@ -455,6 +458,9 @@ def test_folders_that_are_not_packed_into(tmp_path: Path) -> None:
     (target / "pack.json").rename(target / "unfinished.json")
     with pytest.raises(UsageError, match=r"beginning of a pack of other images: train/cat/00\.jpg"):
         packed(other, target)
+    (source / "train" / "dog" / "11.jpg").unlink()
+    with pytest.raises(UsageError, match=r"beginning of a pack of other images: train/dog/11\.jpg"):
+        packed(source, target)
 
 
 def test_a_finished_pack_is_left_as_it_is(tmp_path: Path) -> None:

@@ -106,6 +106,12 @@ class Config:
         kind=int,
         check=positive,
     )
+    max_pixels: int | None = setting(
+        None, "refuse pictures of more pixels (default: 64 million)", kind=int, check=positive
+    )
+    on_bad_image: str = setting(
+        "error", "stop at a picture that cannot be read, or leave it out", choices=("error", "skip")
+    )
     print_freq: int = setting(50, "steps between log lines", kind=int, short="-p", check=positive)
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")
 

@@ -29,6 +29,7 @@ from tinyalex.data.batches import (
     keep_in_memory,
     mean_and_colour,
 )
+from tinyalex.data.decode import MAX_PIXELS
 from tinyalex.draws import Draws, initial_parameters, training_draws
 from tinyalex.errors import (
     DataError,
@@ -67,7 +68,13 @@ class Trainer:
         if config.backend != "reference":
             check_towers(config.architecture, config.devices)
         self.ops = get_backend(config.backend, config.devices, config.precision)
-        self.dataset = open_data(config.data, config.architecture.data.image_size, config.seed)
+        self.dataset = open_data(
+            config.data,
+            config.architecture.data.image_size,
+            config.seed,
+            max_pixels=config.max_pixels or MAX_PIXELS,
+            on_bad_image=config.on_bad_image,
+        )
         self.architecture = config.architecture.with_classes(len(self.dataset.classes))
         size = self.architecture.data.image_size
         self.images = keep_in_memory(self.dataset.train, size)

@@ -9,6 +9,7 @@ from tinyalex.backend import get_backend
 from tinyalex.checkpoint import Checkpoint
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
+from tinyalex.data.decode import MAX_PIXELS
 from tinyalex.errors import CheckpointError
 from tinyalex.network import Network
 
@@ -39,4 +40,12 @@ def open_data_of(state: Checkpoint, path: str | None) -> Dataset:
     """
     trained_on, seed = state.config.get("data"), state.config["seed"]
     size, path = state.network.data.image_size, path or trained_on
-    return open_data(path, size, seed, state.classes, hold_out=path == trained_on)
+    return open_data(
+        path,
+        size,
+        seed,
+        state.classes,
+        hold_out=path == trained_on,
+        max_pixels=state.config["max_pixels"] or MAX_PIXELS,
+        on_bad_image=state.config["on_bad_image"],
+    )

@@ -80,7 +80,6 @@ def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
     if side > size:
         notes.append(f"The images are packed at {side} pixels, and shrunk to {size}.")
     groups: dict[str, Groups] = {split: {} for split in manifest["splits"]}
-    groups["train"] = {name: [] for name in manifest["classes"]}
     row: dict[str, tuple[int, int]] = {}
     files: list[Pixels] = []
     for file, (split, classes) in enumerate(groups.items()):

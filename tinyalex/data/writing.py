@@ -93,7 +93,6 @@ class Writer:
                 rows += 1
             done, length = done + 1, length + len(line)
         self._pixels.truncate(rows * self._row_bytes)
-        self._lines.truncate(length)
         self._committed_bytes = length
         return done
 
@@ -139,7 +138,7 @@ class Writer:
 
     def _commit(self) -> None:
         os.fsync(self._pixels.fileno())
-        self._lines.truncate(self._committed_bytes)  # a first try may have ended in a full disk
+        self._lines.truncate(self._committed_bytes)  # cuts off what an interrupt has left
         append(self._lines, b"".join(self._pending))
         os.fsync(self._lines.fileno())
         self._committed_bytes += sum(map(len, self._pending))
