@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code (DESIGN: 0 ok, 1 to 6, 130, 143)."""
+    """Runs one command and returns the exit code: 0, or as `tinyalex.errors` says."""
     try:
         arguments, unknown = parser().parse_known_args(argv)
         if unknown:
