@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinyalex import checkpoint
 from tinyalex.cli import main
 from tinyalex.errors import DataError
 
@@ -146,6 +147,35 @@ def test_bad_flags_and_values(photos, tmp_path, capsys):
     config.write_text("lr = \n")
     refused(capsys, 2, config, argv=["train", "--config", config])
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["eval", "run", "-b", "0"],
+        ["eval", "run", "-j", "-1"],
+        ["predict", "run", "cat.jpg", "--topk", "0"],
+        ["gradcheck", "--seed", "-1"],
+        ["compare", "--steps", "0"],
+        ["compare", "-b", "0"],
+        ["compare", "--seed", "-1"],
+        ["bench", "-b", "0"],
+        ["bench", "--rounds", "0"],
+        ["data", "pack", "photos", "-o", "pack", "--size", "0"],
+        ["data", "pack", "photos", "-o", "pack", "--max-pixels", "0"],
+        ["data", "check", "photos", "-j", "0"],
+        ["data", "check", "photos", "-j", "two"],
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_any_work(argv, capsys):
+    refused(capsys, 2, argv[-2], argv[-1], "whole number", argv=argv)
+
+
+def test_a_checkpoint_from_before_a_setting_was_added_has_its_default(run, capsys):
+    state = checkpoint.load(run / "best.npz")
+    del state.config["max_pixels"], state.config["on_bad_image"]
+    checkpoint.save(state, run / "best.npz")
+    assert main(["eval", str(run), "--json"]) == 0
 
 
 def test_bad_data(photos, tmp_path, capsys):

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.backend import Backend, get_backend
-from tinyalex.draws import initial_parameters, training_draws
+from tinyalex.draws import Draws, initial_parameters, training_draws
 from tinyalex.errors import UsageError
 from tinyalex.network import Network
 from tinyalex.optimizer import SGD
@@ -27,6 +27,7 @@ from tinyalex.shapes import layers
 
 REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long
 RATE = 1e-6  # a learning rate with which random labels do not make anything diverge
+COLOUR = np.eye(3, dtype=np.float32)  # any colours: what they are costs no time
 
 TORCH: dict[str, Literal["module", "band"]] = {
     "torch, nn.LocalResponseNorm's method": "module",
@@ -40,8 +41,6 @@ def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[
     `reference` and `torch` are images a second (median), torch the faster of its forms; `ratio` is
     the median of reference over torch by round.
     """
-    if batch_size < 1 or rounds < 1:
-        raise UsageError("--batch-size and --rounds take a whole number above zero.")
     systems = ["reference", *(TORCH if against == "torch" else ())]
     children = {system: _Child(system, arch, batch_size) for system in systems}
     try:
@@ -132,40 +131,50 @@ class _Child:
 
 def _serve(system: str, arch: str, batch_size: int) -> None:
     """The child's side: runs a step, or times the layers, whenever a word comes in."""
-    architecture = get_architecture(arch)
-    step = (
-        reference_step(architecture, batch_size, get_backend("reference"))
-        if system == "reference"
-        else torch_step(architecture, batch_size, TORCH[system])
-    )
+    work = Work.of(get_architecture(arch), batch_size)
+    ops = get_backend("reference")
+    step = reference_step(work, ops) if system == "reference" else torch_step(work, TORCH[system])
     for word in sys.stdin:
         began = time.perf_counter()
         if word.strip() == "layers":
-            print(json.dumps(layer_times(architecture, batch_size)), flush=True)
+            print(json.dumps(layer_times(work, ops)), flush=True)
             continue
         step()
         print(json.dumps(time.perf_counter() - began), flush=True)
 
 
-def batch_of(architecture: Architecture, batch_size: int) -> tuple[Any, Any]:
-    """Random images and labels."""
-    rng = np.random.default_rng(0)
-    side = architecture.data.image_size
-    images = rng.integers(0, 256, (batch_size, side, side, 3), np.uint8)
-    return images, rng.integers(0, architecture.classes, batch_size, np.int32)
+class Work(NamedTuple):
+    """What a step is measured on: random images and labels, one set of draws, initial weights."""
+
+    architecture: Architecture
+    images: Any
+    labels: Any
+    mean: Any
+    parameters: dict[str, Any]
+    draws: Draws
+
+    @classmethod
+    def of(cls, architecture: Architecture, batch_size: int) -> Work:
+        rng = np.random.default_rng(0)
+        side = architecture.data.image_size
+        return cls(
+            architecture,
+            rng.integers(0, 256, (batch_size, side, side, 3), np.uint8),
+            rng.integers(0, architecture.classes, batch_size, np.int32),
+            np.full((side, side, 3), 127.5, np.float32),
+            initial_parameters(architecture, 0),
+            training_draws(architecture, batch_size, COLOUR, 0, 0, 0),
+        )
 
 
-def reference_step(architecture: Architecture, batch_size: int, ops: Backend) -> Callable[[], None]:
+def reference_step(work: Work, ops: Backend) -> Callable[[], None]:
     """A whole training step: draws, augment, forward, loss, backward, update."""
-    images, labels = batch_of(architecture, batch_size)
-    side = architecture.data.image_size
-    parameters = initial_parameters(architecture, 0)
-    network = Network(architecture, ops, parameters, np.full((side, side, 3), 127.5, np.float32))
+    architecture, images, labels, mean, parameters, _ = work
+    network = Network(architecture, ops, parameters, mean)
     sgd = SGD(network, architecture.recipe, {n: np.zeros_like(w) for n, w in parameters.items()})
-    colour = np.eye(3, dtype=np.float32)
 
     def step() -> None:
-        draws = training_draws(architecture, batch_size, colour, 0, 0, 0)
+        draws = training_draws(architecture, len(labels), COLOUR, 0, 0, 0)
         logits, tape = network.forward(images, draws)
         _, cache = ops.softmax_cross_entropy(logits, labels)
         sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), RATE)
@@ -173,13 +182,10 @@ def reference_step(architecture: Architecture, batch_size: int, ops: Backend) ->
     return step
 
 
-def layer_times(architecture: Architecture, batch_size: int) -> list[dict[str, Any]]:
+def layer_times(work: Work, ops: Backend) -> list[dict[str, Any]]:
     """Milliseconds of each layer of the reference, forward and backward, the best of 3 passes."""
-    images, labels = batch_of(architecture, batch_size)
-    ops, side = get_backend("reference"), architecture.data.image_size
-    mean = np.full((side, side, 3), 127.5, np.float32)
-    network = Network(architecture, ops, initial_parameters(architecture, 0), mean)
-    draws = training_draws(architecture, batch_size, np.eye(3, dtype=np.float32), 0, 0, 0)
+    architecture, images, labels, mean, parameters, draws = work
+    network = Network(architecture, ops, parameters, mean)
     best: dict[tuple[str, str], float] = {}
 
     def timed(row: str, way: str, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -198,36 +204,29 @@ def layer_times(architecture: Architecture, batch_size: int) -> list[dict[str, A
             tape.append(cache)
         _, cache = ops.softmax_cross_entropy(x, labels)
         dy = ops.softmax_cross_entropy_backward(cache)
-        for i in reversed(range(1, len(network.steps))):
-            step = network.steps[i]
+        for step, cache in list(zip(network.steps, tape, strict=True))[:0:-1]:  # not augment
             (row,) = step.rows
-            dy = timed(row.name, "backward", step.backward, dy, tape[i], *([False] * (i == 1)))
-            dy = dy[0] if step.trained else dy
+            dy, _ = timed(row.name, "backward", step.gradients, dy, cache)
 
     found = []
     for layer in layers(architecture.rows):
         name = layer.row.name
         forward, backward = (best.get((name, way), 0.0) for way in ("forward", "backward"))
         products = 2 if layer.row is architecture.rows[1] else 3  # no gradient by the image
-        flops = 2 * layer.macs * batch_size * products
+        flops = 2 * layer.macs * len(labels) * products
         gflops = flops / 1e6 / (forward + backward)
         found.append({"name": name, "forward": forward, "backward": backward, "gflops": gflops})
     return found
 
 
-def torch_step(
-    architecture: Architecture, batch_size: int, form: Literal["module", "band"]
-) -> Callable[[], None]:
+def torch_step(work: Work, form: Literal["module", "band"]) -> Callable[[], None]:
     """The same step in PyTorch, eager, on images that are cropped already."""
     import torch
 
     from tinyalex.torch_twin import Twin
 
-    images, labels = batch_of(architecture, batch_size)
-    side, recipe = architecture.data.image_size, architecture.recipe
-    mean = np.full((side, side, 3), 127.5, np.float32)
-    twin = Twin(architecture, initial_parameters(architecture, 0), mean, form)
-    draws = training_draws(architecture, batch_size, np.eye(3, dtype=np.float32), 0, 0, 0)
+    architecture, images, labels, mean, parameters, draws = work
+    recipe, twin = architecture.recipe, Twin(architecture, parameters, mean, form)
     x = twin.apply(architecture.rows[0], torch.from_numpy(images), draws)
     x, target = x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels).long()
     sgd = torch.optim.SGD(

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +35,21 @@ class Parser(argparse.ArgumentParser):
             wrong, known = message.split("invalid choice: '")[1].split("' (choose from ")
             hint = nearest(wrong, [name.strip("' )") for name in known.split(", ")])
         raise UsageError(f"{message}.{hint} See {self.prog} --help.")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"takes a whole number of {least} or more, not {text}")
+        return value
+
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,16 +110,18 @@ def parser() -> Parser:
     sub.add_argument("--data", help="images to use (default: those of the training)")
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views an image")
     sub.add_argument(
-        "-b", "--batch-size", type=int, default=128, metavar="INT", help="images at once"
+        "-b", "--batch-size", type=whole(1), default=128, metavar="INT", help="images at once"
     )
-    sub.add_argument("-j", "--workers", type=int, default=2, metavar="INT", help="decoding threads")
+    sub.add_argument(
+        "-j", "--workers", type=whole(0), default=2, metavar="INT", help="decoding threads"
+    )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = command("predict", "what a run sees in pictures", _predict)
     sub.add_argument("source", metavar="RUN", help=RUN)
     sub.add_argument("images", metavar="IMAGE", nargs="+", help="picture file")
     sub.add_argument(
-        "--topk", type=int, default=5, metavar="INT", help="classes to name (default: 5)"
+        "--topk", type=whole(1), default=5, metavar="INT", help="classes to name (default: 5)"
     )
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views an image")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -115,17 +132,21 @@ def parser() -> Parser:
 
     sub = command("gradcheck", "check every gradient of a network numerically", _gradcheck)
     sub.add_argument("--arch", default="mini", choices=tuple(ARCHITECTURES), help="network")
-    sub.add_argument("--seed", type=int, default=0, metavar="INT", help="of the numbers tried")
+    sub.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the numbers tried")
 
     sub = command("compare", "hold a backend against the reference, op by op", _compare)
     sub.add_argument("--backend", default="gpu", choices=BACKENDS, help="which (default: gpu)")
     sub.add_argument("--arch", default="mini", choices=tuple(ARCHITECTURES), help="network")
-    sub.add_argument("--steps", type=int, default=1, metavar="INT", help="training steps")
-    sub.add_argument("-b", "--batch-size", type=int, default=2, metavar="INT", help="images a step")
+    sub.add_argument("--steps", type=whole(1), default=1, metavar="INT", help="training steps")
+    sub.add_argument(
+        "-b", "--batch-size", type=whole(1), default=2, metavar="INT", help="images a step"
+    )
     sub.add_argument("--gpus", default="0", metavar="STR", help="one GPU, or one for each tower")
     sub.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of its products")
     sub.add_argument("--trace", action="store_true", help="print what two GPUs exchange")
-    sub.add_argument("--seed", type=int, default=0, metavar="INT", help="of images and weights")
+    sub.add_argument(
+        "--seed", type=whole(0), default=0, metavar="INT", help="of images and weights"
+    )
 
     sub = command("show", "draw pictures of a run", _show)
     sub.add_argument("what", choices=("curves", "filters", "predictions"), help="which picture")
@@ -136,10 +157,12 @@ def parser() -> Parser:
     sub = command("bench", "speed per layer and of a whole training step", _bench)
     sub.add_argument("--arch", default="alexnet", choices=tuple(ARCHITECTURES), help="network")
     sub.add_argument(
-        "-b", "--batch-size", type=int, default=32, metavar="INT", help="images a step"
+        "-b", "--batch-size", type=whole(1), default=32, metavar="INT", help="images a step"
     )
     sub.add_argument("--against", choices=("torch",), help="measure this too, in turn")
-    sub.add_argument("--rounds", type=int, default=5, metavar="INT", help="measurements of each")
+    sub.add_argument(
+        "--rounds", type=whole(1), default=5, metavar="INT", help="measurements of each"
+    )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
     _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
@@ -156,11 +179,18 @@ def _add_data(parser: Parser) -> None:
     sub.set_defaults(run=_data_pack, parser=sub)
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
-    sub.add_argument("--size", type=int, default=256, metavar="INT", help="pixels (default: 256)")
     sub.add_argument(
-        "-j", "--workers", type=int, default=cores, metavar="INT", help="threads (default: all)"
+        "--size", type=whole(1), default=256, metavar="INT", help="pixels (default: 256)"
     )
-    sub.add_argument("--max-pixels", type=int, metavar="INT", help="refuse larger pictures")
+    sub.add_argument(
+        "-j",
+        "--workers",
+        type=whole(1),
+        default=cores,
+        metavar="INT",
+        help="threads (default: all)",
+    )
+    sub.add_argument("--max-pixels", type=whole(1), metavar="INT", help="refuse larger pictures")
     sub.add_argument(
         "--on-bad-image",
         default="error",
@@ -174,7 +204,12 @@ def _add_data(parser: Parser) -> None:
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
     sub.add_argument(
-        "-j", "--workers", type=int, default=cores, metavar="INT", help="threads (default: all)"
+        "-j",
+        "--workers",
+        type=whole(1),
+        default=cores,
+        metavar="INT",
+        help="threads (default: all)",
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
@@ -298,8 +333,6 @@ def _compare(arguments: argparse.Namespace) -> None:
     from tinyalex.backend import get_backend
     from tinyalex.compare import TOLERANCES, compare
 
-    if arguments.steps < 1 or arguments.batch_size < 1:
-        raise UsageError("--steps and --batch-size take a whole number above zero.")
     if not gpu_list(arguments.gpus):
         raise UsageError(f"--gpus takes one number, or two as in 0,1; not {arguments.gpus!r}.")
     gpus, architecture = gpu_numbers(arguments.gpus), get_architecture(arguments.arch)
@@ -358,8 +391,6 @@ def _data_pack(arguments: argparse.Namespace) -> None:
     from tinyalex.data.pack import pack
 
     max_pixels = MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels
-    if min(arguments.size, arguments.workers, max_pixels) < 1:
-        raise UsageError("--size, -j and --max-pixels take a whole number above zero.")
     pack(
         Path(arguments.source),
         Path(arguments.output),
@@ -373,8 +404,6 @@ def _data_pack(arguments: argparse.Namespace) -> None:
 def _data_check(arguments: argparse.Namespace) -> int:
     from tinyalex.data.check import check
 
-    if arguments.workers < 1:
-        raise UsageError("-j takes a whole number above zero.")
     against = Path(arguments.against) if arguments.against else None
     report = check(Path(arguments.source), against=against, workers=arguments.workers)
     if arguments.json:

@@ -29,7 +29,6 @@ from tinyalex.data.batches import (
     keep_in_memory,
     mean_and_colour,
 )
-from tinyalex.data.decode import MAX_PIXELS
 from tinyalex.draws import Draws, initial_parameters, training_draws
 from tinyalex.errors import (
     DataError,
@@ -72,7 +71,7 @@ class Trainer:
             config.data,
             config.architecture.data.image_size,
             config.seed,
-            max_pixels=config.max_pixels or MAX_PIXELS,
+            max_pixels=config.max_pixels,
             on_bad_image=config.on_bad_image,
         )
         self.architecture = config.architecture.with_classes(len(self.dataset.classes))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from tinyalex import checkpoint
 from tinyalex.backend import get_backend
 from tinyalex.checkpoint import Checkpoint
+from tinyalex.config import Config, from_mapping
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
-from tinyalex.data.decode import MAX_PIXELS
 from tinyalex.errors import CheckpointError
 from tinyalex.network import Network
 
@@ -38,14 +38,14 @@ def open_data_of(state: Checkpoint, path: str | None) -> Dataset:
 
     Of the training's own images the same are held out as then; others are taken whole.
     """
-    trained_on, seed = state.config.get("data"), state.config["seed"]
-    size, path = state.network.data.image_size, path or trained_on
+    config = from_mapping(state.config, Config(), "the checkpoint")
+    path = path or config.data
     return open_data(
         path,
-        size,
-        seed,
+        state.network.data.image_size,
+        config.seed,
         state.classes,
-        hold_out=path == trained_on,
-        max_pixels=state.config["max_pixels"] or MAX_PIXELS,
-        on_bad_image=state.config["on_bad_image"],
+        hold_out=path == config.data,
+        max_pixels=config.max_pixels,
+        on_bad_image=config.on_bad_image,
     )

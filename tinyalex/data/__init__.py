@@ -15,15 +15,16 @@ def open_data(
     seed: int,
     classes: Sequence[str] | None = None,
     hold_out: bool = True,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     on_bad_image: str = "error",
 ) -> Dataset:
     """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
 
     hold_out, seed: whether, and which, training images become validation images where there is no
     validation folder. classes: label by these names, a checkpoint's, instead of by the folders'.
-    max_pixels: larger pictures are bad, and are not decoded. on_bad_image: `error` raises when one
-    is read, `skip` finds them all now and leaves them out. Raises DataError.
+    max_pixels: larger pictures are bad, and are not decoded; None is the default, 64 million.
+    on_bad_image: `error` raises when one is read, `skip` finds them all now and leaves them out.
+    Raises DataError.
     """
     if path is None:
         from tinyalex.data.builtin import builtin_dataset
@@ -38,6 +39,6 @@ def open_data(
         seed=seed,
         classes=classes,
         hold_out=hold_out,
-        max_pixels=max_pixels,
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         on_bad_image=on_bad_image,
     )
