@@ -35,7 +35,14 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(
-        cls, shape: tuple[int, ...], w: Array, b: Array, stride: int, pad: int, groups: int
+        cls,
+        shape: tuple[int, ...],
+        w: Array,
+        b: Array,
+        stride: int,
+        pad: int,
+        groups: int,
+        ceil: bool,
     ) -> Sizes:
         """From the shape of x. Raises ValueError if x, w, b and groups do not fit."""
         (_, H, W, C), (O, kh, kw, Cg) = shape, w.shape
@@ -43,7 +50,7 @@ class Sizes(NamedTuple):
             raise ValueError(
                 f"input {shape}, weights {w.shape}, bias {b.shape} and {groups} groups do not fit"
             )
-        Ho, Wo = conv_size(H, kh, stride, pad), conv_size(W, kw, stride, pad)
+        Ho, Wo = conv_size(H, kh, stride, pad, ceil), conv_size(W, kw, stride, pad, ceil)
         return cls(H, W, groups, Cg, Ho, Wo, kh, kw, stride, pad)
 
 
@@ -183,14 +190,21 @@ def col2im(dcol: Array, sizes: Sizes) -> Array:
 
 
 def conv2d(
-    x: Array, w: Array, b: Array, stride: int = 1, pad: int = 0, groups: int = 1
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    ceil: bool = False,
 ) -> tuple[Array, Cache]:
     """y[n,i,j,o] = b[o] + sum over r,s,c of w[o,r,s,c] x[n, i stride+r-pad, j stride+s-pad, c].
 
-    x: (N, H, W, C), zero beyond its border. w: (O, kh, kw, C/groups). b: (O,). y: (N, Ho, Wo, O).
+    x: (N, H, W, C), zero beyond its border. w: (O, kh, kw, C/groups). b: (O,). y: (N, Ho, Wo, O) by
+    `shapes.conv_size`; with `ceil` the last windows may reach beyond the padded border.
     The cache keeps the columns, which dw needs and whose unfolding would cost more than reading.
     """
-    sizes = Sizes.of(x.shape, w, b, stride, pad, groups)
+    sizes = Sizes.of(x.shape, w, b, stride, pad, groups, ceil)
     col = im2col(x, sizes)
     y = _product(col, w, sizes)
     add_bias(y, b)
@@ -236,10 +250,10 @@ ReLUCache = tuple[Array, Cache]
 
 
 def conv2d_relu(
-    x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
+    x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
 ) -> tuple[Array, ReLUCache]:
     """y = relu(conv2d(x, ...)): bias and ReLU in one pass. The cache has y, whose sign masks dy."""
-    sizes = Sizes.of(x.shape, w, b, stride, pad, groups)
+    sizes = Sizes.of(x.shape, w, b, stride, pad, groups, ceil)
     return _relu(im2col(x, sizes), w, b, sizes)
 
 
@@ -308,13 +322,14 @@ def augment_conv2d_relu(
     stride: int,
     pad: int,
     groups: int,
+    ceil: bool,
 ) -> tuple[Array, ReLUCache]:
     """y = relu(conv2d(augment(images, ...), ...)), its columns read straight from the bytes.
 
     Overlapping windows read a pixel of AlexNet's some eight times: bytes, which stay in the caches.
     """
     check_views(images, mean, corner, flip, shift, size)
-    sizes = Sizes.of((len(images), size, size, 3), w, b, stride, pad, groups)
+    sizes = Sizes.of((len(images), size, size, 3), w, b, stride, pad, groups, ceil)
     col, side = _empty_columns(len(images), sizes), images.shape[1]
     count = len(col) * sizes.kw * 3
     augment_im2col_kernel(count, images, mean, corner, flip, shift, col, scale, side, *sizes)

@@ -167,7 +167,15 @@ class TwoGPU:
     # `backward` are the functions of `ops` for it.
 
     def run_conv2d(
-        self, forward: Function, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
+        self,
+        forward: Function,
+        x: Array,
+        w: Array,
+        b: Array,
+        stride: int,
+        pad: int,
+        groups: int,
+        ceil: bool,
     ) -> tuple[Array, Cache]:
         cut = isinstance(x, Halves)
         fetched = cut and groups == 1
@@ -175,7 +183,7 @@ class TwoGPU:
             x = self.whole_at_both("x of conv2d", x)
         if groups > 1:
             groups = groups_of_a_tower("conv2d", groups)
-        y, caches = self.halves(forward, x, w, b, stride, pad, groups)
+        y, caches = self.halves(forward, x, w, b, stride, pad, groups, ceil)
         return y, (caches, cut, fetched)
 
     def run_conv2d_backward(
@@ -249,9 +257,9 @@ class TwoGPU:
         return Both(y_a, y_b), Pair(cache_a, cache_b)
 
     def conv2d(
-        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
+        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
     ) -> tuple[Array, Cache]:
-        return self.run_conv2d(self.ops.conv2d, x, w, b, stride, pad, groups)
+        return self.run_conv2d(self.ops.conv2d, x, w, b, stride, pad, groups, ceil)
 
     def conv2d_backward(self, dy: Array, cache: Cache, need_dx: bool = True) -> Any:
         return self.run_conv2d_backward(self.ops.conv2d_backward, dy, cache, need_dx)

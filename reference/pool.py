@@ -26,9 +26,7 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
-            y[n] = -np.inf
-            for inside, window in taps(H, W, Ho, Wo, size, stride):
-                np.maximum(y[n][inside], x[n][window], out=y[n][inside])
+            combine(np.maximum, -np.inf, x[n], size, stride, y[n])
 
     in_pieces(work, N, x.nbytes)
     return y, (x, y, size, stride)
@@ -46,10 +44,11 @@ def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
             left = dy[n].copy()
-            for inside, window in taps(H, W, Ho, Wo, size, stride):
-                taken = left[inside] * (x[n][window] == y[n][inside])
-                dx[n][window] += taken
-                left[inside] -= taken
+            for i, h in taps(H, Ho, size, stride):
+                for j, v in taps(W, Wo, size, stride):
+                    taken = left[:, i, j] * (x[n, h, v] == y[n, i, j])
+                    dx[n, h, v] += taken
+                    left[:, i, j] -= taken
 
     in_pieces(work, len(x), x.nbytes)
     return dx
@@ -62,14 +61,12 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     """
     N, H, W, C = x.shape
     Ho, Wo = pool_size(H, size, stride, ceil), pool_size(W, size, stride, ceil)
-    y, pixels = np.zeros((N, Ho, Wo, C), x.dtype), np.zeros((1, Ho, Wo, 1), x.dtype)
-    for inside, _ in taps(H, W, Ho, Wo, size, stride):
-        pixels[inside] += 1
+    y, pixels = np.empty((N, Ho, Wo, C), x.dtype), np.empty((1, Ho, Wo, 1), x.dtype)
+    combine(np.add, 0, np.ones((1, H, W, 1), x.dtype), size, stride, pixels)
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
-            for inside, window in taps(H, W, Ho, Wo, size, stride):
-                y[n][inside] += x[n][window]
+            combine(np.add, 0, x[n], size, stride, y[n])
             y[n] /= pixels
 
     in_pieces(work, N, x.nbytes)
@@ -85,23 +82,32 @@ def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     def work(piece: slice) -> None:
         for n in in_cache(piece, dx[:1].nbytes):
             share = dy[n] / pixels
-            for inside, window in taps(H, W, Ho, Wo, size, stride):
-                dx[n][window] += share[inside]
+            rows = np.zeros((len(share), Ho, *dx.shape[2:]), dy.dtype)
+            for j, v in taps(W, Wo, size, stride):
+                rows[:, :, v] += share[:, :, j]
+            for i, h in taps(H, Ho, size, stride):
+                dx[n, h] += rows[:, i]
 
     in_pieces(work, len(dy), dx.nbytes)
     return dx
 
 
-Slices = tuple[slice, slice, slice]
+def combine(ufunc: np.ufunc, identity: float, x: Array, size: int, stride: int, y: Array) -> None:
+    """Sums (np.add, 0) or maxima (np.maximum, -inf) of the windows of x, into y.
+
+    First down the columns of pixels, then along the rows: 2 size steps instead of size^2.
+    """
+    (N, H, W, C), (_, Ho, Wo, _) = x.shape, y.shape
+    rows = np.full((N, Ho, W, C), identity, x.dtype)
+    for i, h in taps(H, Ho, size, stride):
+        ufunc(rows[:, i], x[:, h], out=rows[:, i])
+    y[...] = identity
+    for j, v in taps(W, Wo, size, stride):
+        ufunc(y[:, :, j], rows[:, :, v], out=y[:, :, j])
 
 
-def taps(
-    H: int, W: int, Ho: int, Wo: int, size: int, stride: int
-) -> Iterator[tuple[Slices, Slices]]:
-    """For each place (r, s) in the window: the outputs that have it inside x, and those pixels."""
+def taps(n: int, out: int, size: int, stride: int) -> Iterator[tuple[slice, slice]]:
+    """For each place in the window, along one axis: the outputs that see a pixel there, and it."""
     for r in range(size):
-        rows = max(0, min(Ho, -(-(H - r) // stride)))
-        for s in range(size):
-            columns = max(0, min(Wo, -(-(W - s) // stride)))
-            pixels = slice(r, r + stride * rows, stride), slice(s, s + stride * columns, stride)
-            yield (slice(None), slice(rows), slice(columns)), (slice(None), *pixels)
+        count = max(0, min(out, -(-(n - r) // stride)))
+        yield slice(count), slice(r, r + stride * count, stride)

@@ -74,16 +74,13 @@ def linear_relu_dropout(draw, fill):
 @st.composite
 def augment_conv2d_relu(draw, fill):
     *views, size, scale = draw(strategies.augment(fill))
-    stride, pad, groups = (
-        draw(st.integers(1, 3)),
-        draw(st.integers(0, 2)),
-        draw(st.sampled_from((1, 3))),
-    )
-    kh, kw = (draw(st.integers(1, min(4, size + 2 * pad))) for _ in "hw")
+    stride, pad, ceil = draw(st.tuples(st.integers(1, 4), st.integers(0, 2), st.booleans()))
+    groups = draw(st.sampled_from((1, 3)))
+    kh, kw = (draw(st.integers(1, 4 if ceil else min(4, size + 2 * pad))) for _ in "hw")
     O = groups * draw(st.integers(1, 3))
     rng = np.random.default_rng(draw(strategies.SEEDS))
     w = fill(rng, (O, kh, kw, 3 // groups))
-    return *views, size, scale, w, fill(rng, (O,)), stride, pad, groups
+    return *views, size, scale, w, fill(rng, (O,)), stride, pad, groups, ceil
 
 
 @st.composite

@@ -22,19 +22,19 @@ def augment(images, mean, corner, flip, shift, size, scale):
     return y, None
 
 
-def conv2d(x, w, b, stride, pad, groups):
-    rows, columns = _conv_starts(x, w, stride, pad)
+def conv2d(x, w, b, stride, pad, groups, ceil):
+    rows, columns = _conv_starts(x, w, stride, pad, ceil)
     y = np.zeros((len(x), len(rows), len(columns), len(w)))
     for n, i, j, o in np.ndindex(y.shape):
         y[n, i, j, o] = b[o]
         for tap, pixel in _conv_taps(x, w, n, rows[i], columns[j], o, groups):
             y[n, i, j, o] += w[tap] * x[pixel]
-    return y, (x, w, stride, pad, groups)
+    return y, (x, w, stride, pad, groups, ceil)
 
 
 def conv2d_backward(dy, cache):
-    x, w, stride, pad, groups = cache
-    rows, columns = _conv_starts(x, w, stride, pad)
+    x, w, stride, pad, groups, ceil = cache
+    rows, columns = _conv_starts(x, w, stride, pad, ceil)
     dx, dw, db = np.zeros(x.shape), np.zeros(w.shape), np.zeros(len(w))
     for n, i, j, o in np.ndindex(dy.shape):
         db[o] += dy[n, i, j, o]
@@ -44,10 +44,10 @@ def conv2d_backward(dy, cache):
     return dx, dw, db
 
 
-def _conv_starts(x, w, stride, pad):
+def _conv_starts(x, w, stride, pad, ceil):
     """The top of each window, and the left, in the coordinates of x."""
     return [
-        [start - pad for start in starts(n + 2 * pad, size, stride)]
+        [start - pad for start in starts(n + 2 * pad, size, stride, ceil)]
         for n, size in zip(x.shape[1:3], w.shape[1:3], strict=True)
     ]
 

@@ -93,13 +93,13 @@ def augment(draw, fill):
 @st.composite
 def conv2d(draw, fill):
     groups, kh, kw = (draw(st.integers(1, top)) for top in (3, 4, 4))
-    stride, pad = draw(st.integers(1, 3)), draw(st.integers(0, 2))
-    H, W = (draw(st.integers(max(1, k - 2 * pad), 8)) for k in (kh, kw))
+    stride, pad, ceil = draw(st.tuples(st.integers(1, 4), st.integers(0, 2), st.booleans()))
+    H, W = (draw(st.integers(1 if ceil else max(1, k - 2 * pad), 8)) for k in (kh, kw))
     C, O = (draw(st.integers(1, 3)) * groups for _ in "CO")
     rng = np.random.default_rng(draw(SEEDS))
     x = fill(rng, (draw(BATCHES), H, W, C))
     w = fill(rng, (O, kh, kw, C // groups))
-    return x, w, fill(rng, (O,)), stride, pad, groups
+    return x, w, fill(rng, (O,)), stride, pad, groups, ceil
 
 
 @st.composite

@@ -16,7 +16,7 @@ from mutations_conv import MUTATIONS
 from strategies import integers, reals
 
 from tinyalex import reference
-from tinyalex.architectures import ALEXNET
+from tinyalex.architectures import ALEXNET, NETWORK_145
 from tinyalex.gpu import device
 from tinyalex.rows import Augment, Conv2d, Linear
 from tinyalex.shapes import layers
@@ -44,6 +44,7 @@ def test_real_numbers_give_what_the_reference_gives(op, data):
 
 
 ROWS = {layer.row.name: layer for layer in layers(ALEXNET)}
+ROWS["conv1 of 2012"] = layers(NETWORK_145)[1]
 CONVOLUTIONS = [name for name, layer in ROWS.items() if isinstance(layer.row, Conv2d)]
 CONNECTED = [name for name, layer in ROWS.items() if isinstance(layer.row, Linear)]
 
@@ -54,7 +55,7 @@ def call_of(op, name, fill):
     w, b = fill(rng, layer.weight), fill(rng, layer.bias)
     arguments = [fill(rng, (2, *layer.input)), w, b]
     if isinstance(layer.row, Conv2d):
-        arguments += [layer.row.stride, layer.row.pad, layer.row.groups]
+        arguments += [layer.row.stride, layer.row.pad, layer.row.groups, layer.row.ceil]
     if op == "linear_relu_dropout":
         arguments += [rng.integers(0, 2, (2, layer.bias), np.uint8), 0.5]
     if op == "augment_conv2d_relu":
@@ -140,7 +141,7 @@ def test_a_batch_of_another_size_compiles_nothing_anew(op):
         rng, images = np.random.default_rng(0), np.zeros((N, 8, 8, 3), np.uint8)
         corner, flip, shift = np.zeros((N, 2), np.int32), np.zeros(N, np.uint8), reals(rng, (N, 3))
         crops = images, reals(rng, (8, 8, 3)), corner, flip, shift, 7, 1.0
-        filters = reals(rng, (4, 3, 3, 3)), reals(rng, 4), 2, 1, 1
+        filters = reals(rng, (4, 3, 3, 3)), reals(rng, 4), 2, 1, 1, True
         neurons = reals(rng, (5, 3)), reals(rng, 5)
         arguments = {
             "augment": crops,
@@ -163,7 +164,7 @@ def test_a_batch_of_another_size_compiles_nothing_anew(op):
 def test_no_dx_unless_it_is_needed(op):
     rng = np.random.default_rng(0)
     x, w, b, dy = (integers(rng, s) for s in ((2, 5, 5, 2), (3, 2, 2, 2), 3, (2, 4, 4, 3)))
-    _, cache = getattr(GPU, op)(*map(device.asarray, (x, w, b)), 1, 0, 1)
+    _, cache = getattr(GPU, op)(*map(device.asarray, (x, w, b)), 1, 0, 1, False)
     backward = getattr(GPU, f"{op}_backward")
     _, *expected = backward(device.asarray(dy), cache)
     dx, *actual = backward(device.asarray(dy), cache, need_dx=False)
@@ -237,14 +238,17 @@ def crops(**changed):
         ("augment", lambda: crops(flip=(1,))),
         ("augment", lambda: crops(shift=(1, 3))),
         ("augment", lambda: crops(size=5)),
-        ("augment_conv2d_relu", lambda: (*crops(size=5), zeros(2, 3, 3, 3), zeros(2), 1, 0, 1)),
-        ("augment_conv2d_relu", lambda: (*crops(), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1)),
-        ("augment_conv2d_relu", lambda: (*crops(), zeros(2, 4, 4, 3), zeros(2), 1, 0, 1)),
-        ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 2)),
-        ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(3, 3, 3, 2), zeros(3), 1, 0, 2)),
-        ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(1), 1, 0, 1)),
-        ("conv2d_relu", lambda: (zeros(1, 2, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1)),
-        ("conv2d_relu", lambda: (zeros(1, 5, 2, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1)),
+        (
+            "augment_conv2d_relu",
+            lambda: (*crops(size=5), zeros(2, 3, 3, 3), zeros(2), 1, 0, 1, False),
+        ),
+        ("augment_conv2d_relu", lambda: (*crops(), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
+        ("augment_conv2d_relu", lambda: (*crops(), zeros(2, 4, 4, 3), zeros(2), 1, 0, 1, False)),
+        ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 2, False)),
+        ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(3, 3, 3, 2), zeros(3), 1, 0, 2, False)),
+        ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(1), 1, 0, 1, False)),
+        ("conv2d_relu", lambda: (zeros(1, 2, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
+        ("conv2d_relu", lambda: (zeros(1, 5, 2, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
         ("linear", lambda: (zeros(2, 6), zeros(3, 5), zeros(3))),
         ("linear", lambda: (zeros(2, 1, 2, 3), zeros(3, 6), zeros(2))),
         ("linear_relu_dropout", lambda: (zeros(2, 6), zeros(3, 5), zeros(3), None, 1.0)),
@@ -270,7 +274,8 @@ def test_arguments_that_do_not_fit_are_refused(op, arguments):
     ],
 )
 def test_gradients_that_do_not_fit_are_refused(op, arguments, dy):
-    rest = {"conv2d": (1, 0, 1), "conv2d_relu": (1, 0, 1), "linear_relu_dropout": (None, 1.0)}
+    rest = {"conv2d": (1, 0, 1, False), "linear_relu_dropout": (None, 1.0)}
+    rest["conv2d_relu"] = rest["conv2d"]
     _, cache = getattr(GPU, op)(*(zeros(*shape) for shape in arguments), *rest.get(op, ()))
     with pytest.raises(ValueError, match="fit"):
         getattr(GPU, f"{op}_backward")(zeros(*dy), cache)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinyalex.architectures import ARCHITECTURES
+from tinyalex.architectures import ARCHITECTURES, get_architecture
 from tinyalex.draws import centre_draws, initial_parameters, ten_views, training_draws
 from tinyalex.rows import Dropout, Linear
 
@@ -84,6 +84,23 @@ def test_colours_shift_along_the_components():
     assert not drawn(MINI)["shift"].any()
 
 
+def test_without_colour_all_else_is_drawn_alike():
+    step = (ALEXNET, 50, COLOUR, 0, 0, 0)
+    on, off = training_draws(*step), training_draws(*step, coloured=False)
+    assert on.shift.any()
+    assert not off.shift.any()
+    np.testing.assert_array_equal(on.corner, off.corner)
+    np.testing.assert_array_equal(on.keep["drop7"], off.keep["drop7"])
+
+
+def test_centre_crops_alone_leave_all_else_as_it_is():
+    fixed = training_draws(get_architecture("alexnet+no-augmentation"), 50, COLOUR, 0, 0, 0)
+    np.testing.assert_array_equal(fixed.corner, [[14, 14]] * 50)
+    assert not fixed.flip.any()
+    usual = training_draws(ALEXNET, 50, COLOUR, 0, 0, 0)
+    np.testing.assert_array_equal(fixed.shift, usual.shift)
+
+
 @pytest.mark.parametrize("rate", [0.5, 0.2])
 def test_masks_drop_their_rate(rate):
     arrays = drawn(with_dropout(rate), count=400)
@@ -100,6 +117,19 @@ def test_evaluation_draws_nothing():
     assert not draws.flip.any()
     assert not draws.shift.any()
     assert not draws.keep
+    assert not draws.training
+
+
+def test_the_draws_of_some_images_are_theirs_and_say_what_they_are_for():
+    whole = training_draws(MINI, 5, COLOUR, 0, 0, 0)
+    some = whole.of(slice(1, 3))
+    assert whole.training
+    assert some.training
+    assert not centre_draws(MINI.data, 5).of(slice(1, 3)).training
+    for name in ("corner", "flip", "shift"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[1:3])
+    for name, mask in whole.keep.items():
+        np.testing.assert_array_equal(some.keep[name], mask[1:3])
 
 
 def test_ten_views_are_five_places_and_their_mirror_images():
@@ -111,6 +141,7 @@ def test_ten_views_are_five_places_and_their_mirror_images():
     for view in views:
         assert (view.corner == view.corner[0]).all()
         assert not view.keep
+        assert not view.training
 
 
 def test_initial_parameters_are_as_the_table_says():

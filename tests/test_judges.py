@@ -76,8 +76,8 @@ def with_functions(**functions):
     )
 
 
-def filters_of_the_other_tower(gradients, dy, y, x, w, b, stride, pad, groups):
-    _, cache = reference.conv2d(x, np.roll(w, len(w) // groups, 0), b, stride, pad, groups)
+def filters_of_the_other_tower(gradients, dy, y, x, w, b, stride, pad, groups, ceil):
+    _, cache = reference.conv2d(x, np.roll(w, len(w) // groups, 0), b, stride, pad, groups, ceil)
     return reference.conv2d_backward(dy, cache)[0], *gradients[1:]
 
 

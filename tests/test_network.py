@@ -41,9 +41,9 @@ def fused_reference():
     """The reference with fusions made of its own functions, and a list of those that were used."""
     used = []
 
-    def conv2d_relu(x, w, b, stride, pad, groups):
+    def conv2d_relu(x, *arguments):
         used.append("conv2d_relu")
-        y, below = reference.conv2d(x, w, b, stride, pad, groups)
+        y, below = reference.conv2d(x, *arguments)
         y, above = reference.relu(y)
         return y, (below, above)
 
@@ -112,6 +112,17 @@ def test_dropout_is_scaled_where_the_row_says(scale_at, training, testing, mini)
     assert scale == pytest.approx(training)
     assert set(np.unique(keep)) == {0, 1}
     assert ours.arguments(row, centre_draws(mini.data, 2)) == (None, pytest.approx(testing))
+
+
+def test_coloured_images_are_scaled_further(mini, images):
+    row = replace(mini.data, scale=0.5, train_scale=0.25)
+    ours = network(replace(mini, rows=(row, *mini.rows[1:])))
+    draws = training_draws(ours.architecture, 6, np.eye(3), 0, 0, 0)
+    for drawn, scale in ((draws, 0.125), (draws.of(slice(2)), 0.125)):
+        assert ours.arguments(row, drawn)[-1] == scale
+    assert ours.arguments(row, centre_draws(row, 6))[-1] == 0.5
+    plain = training_draws(ours.architecture, 6, np.eye(3), 0, 0, 0, coloured=False)
+    assert ours.arguments(row, plain)[-1] == 0.5
 
 
 def test_the_first_tensor_that_is_not_finite_is_named(mini, images):

@@ -3,14 +3,15 @@
 import checks
 import numpy as np
 import pytest
+import small
 import strategies
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import integers, reals
 
 from tinyalex import reference
-from tinyalex.architectures import get_architecture
-from tinyalex.draws import initial_parameters, training_draws
+from tinyalex.architectures import ARCHITECTURES, get_architecture
+from tinyalex.draws import centre_draws, initial_parameters, training_draws
 from tinyalex.network import Network
 from tinyalex.optimizer import SGD
 from tinyalex.shapes import pool_size
@@ -24,9 +25,7 @@ from tinyalex.torch_twin import nchw, nhwc  # noqa: E402
 
 LAYERS = {
     "augment": torch_twin.augment,
-    "conv2d": lambda x, w, b, stride, pad, groups: nhwc(
-        F.conv2d(nchw(x), nchw(w), b, stride, pad, groups=groups)
-    ),
+    "conv2d": lambda x, w, *rest: nhwc(torch_twin.conv2d(nchw(x), nchw(w), *rest)),
     "relu": F.relu,
     "tanh": torch.tanh,
     "lrn": lambda x, *rest: nhwc(torch_twin.lrn(nchw(x), *rest)),
@@ -103,8 +102,8 @@ def test_pool_size(n, size, stride, ceil):
 class Pair:
     """A network of ours and its twin, with the same parameters and the same recipe."""
 
-    def __init__(self, name, dtype):
-        self.architecture = get_architecture(name)
+    def __init__(self, architecture, dtype):
+        self.architecture = architecture
         data, recipe = self.architecture.data, self.architecture.recipe
         self.rng = np.random.default_rng(7)
         mean = self.rng.uniform(0, 255, (data.image_size, data.image_size, 3)).astype(dtype)
@@ -161,6 +160,8 @@ class Pair:
     ("name", "batch_size", "steps"),
     [
         ("alexnet", 8, 5),
+        ("2012", 2, 1),
+        ("caffe", 2, 1),
         ("owt", 2, 1),
         ("ungrouped", 2, 1),
         ("mini", 4, 5),
@@ -169,7 +170,17 @@ class Pair:
     ],
 )
 def test_steps_of_a_network(name, batch_size, steps):
-    pair = Pair(name, np.float64)
+    assert_same_steps(get_architecture(name), batch_size, steps)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_steps_of_a_small_network(name):
+    assert_same_steps(small.shrunk(get_architecture(name)), 4, 5)
+
+
+def assert_same_steps(architecture, batch_size, steps):
+    """Losses, the gradients of the first step, and where all parameters arrive."""
+    pair = Pair(architecture, np.float64)
     for step in range(steps):
         loss, twin_loss, gradients = pair.step(batch_size, step)
         assert abs(loss - twin_loss) <= checks.STEPS * twin_loss
@@ -181,8 +192,19 @@ def test_steps_of_a_network(name, batch_size, steps):
         assert checks.relative(ours.numpy(), theirs.numpy()) <= checks.STEPS, parameter
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_answer_of_a_network_in_evaluation(name):
+    pair = Pair(small.shrunk(get_architecture(name)), np.float64)
+    data = pair.architecture.data
+    images = pair.rng.integers(0, 256, (2, data.image_size, data.image_size, 3), np.uint8)
+    draws = centre_draws(data, 2)
+    ours, _ = pair.network.forward(images, draws)
+    theirs = pair.twin.forward(images, draws).detach().numpy()
+    assert checks.relative(ours, theirs) <= checks.STEPS
+
+
 def test_a_step_of_alexnet_in_float32():
-    pair = Pair("alexnet", np.float32)
+    pair = Pair(get_architecture("alexnet"), np.float32)
     loss, twin_loss, gradients = pair.step(batch_size=8, step=0)
     assert abs(loss - twin_loss) <= checks.FLOAT32_LOSS * twin_loss
     for name, gradient in gradients.items():

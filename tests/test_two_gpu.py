@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import fusions
 import numpy as np
 import pytest
+import small
 
 from tinyalex import reference
 from tinyalex.architectures import ARCHITECTURES, check_towers, get_architecture
@@ -50,24 +51,34 @@ def train(sgd, images, labels, draws):
     sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), lr=0.01)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_three_training_steps_are_those_of_one_device(fused):
+MINI, SMALL_2012 = get_architecture("mini"), small.shrunk(get_architecture("2012"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fused", "count"),
+    [
+        (MINI, False, len(MINI.rows)),
+        (MINI, True, 11),
+        (SMALL_2012, False, len(SMALL_2012.rows)),
+        (SMALL_2012, True, 16),
+    ],
+)
+def test_three_training_steps_are_those_of_one_device(architecture, fused, count):
     """Weights, velocities and answers, with the fusions of a backend and without."""
-    mini = get_architecture("mini")
-    parameters = {n: w.astype(np.float64) for n, w in initial_parameters(mini, 0).items()}
+    parameters = {n: w.astype(np.float64) for n, w in initial_parameters(architecture, 0).items()}
     inner = fusions.with_fusions(reference, fusions=table()) if fused else reference
-    one, two = (start(mini, ops, parameters) for ops in (reference, towers(inner)))
-    assert len(two.network.steps) == (11 if fused else len(mini.rows))
+    one, two = (start(architecture, ops, parameters) for ops in (reference, towers(inner)))
+    assert len(two.network.steps) == count
     for seed in range(3):
-        step = batch(mini, 3, seed)
+        step = batch(architecture, 3, seed)
         for sgd in (one, two):
             train(sgd, *step)
     ops = two.network.ops
     for name, expected in one.network.parameters.items():
         for a, b in ((two.network.parameters, expected), (two.velocities, one.velocities[name])):
             np.testing.assert_allclose(ops.to_numpy(a[name]), b, rtol=0, atol=1e-12)
-    images, _, _ = batch(mini, 2, 9)
-    draws = centre_draws(mini.data, 2)
+    images, _, _ = batch(architecture, 2, 9)
+    draws = centre_draws(architecture.data, 2)
     expected, _ = one.network.forward(images, draws)
     actual = ops.to_numpy(two.network.forward(images, draws)[0])
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
@@ -184,14 +195,15 @@ def test_a_copy_between_devices_waits_for_both_streams(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("architecture", [MINI, SMALL_2012])
 @pytest.mark.parametrize("fused", [False, True])
-def test_no_array_is_used_where_it_was_not_made_or_sent(fused):
+def test_no_array_is_used_where_it_was_not_made_or_sent(architecture, fused):
     """What two devices would not forgive, and one device and the simulator never notice."""
     copied = {"asarray": lambda a, role="both": np.array(a)}
     fused = {"fusions": table()} if fused else {}
     ops = Guarded(fusions.with_fusions(reference, **copied, **fused))
-    mini = get_architecture("mini")
-    train(start(mini, ops, initial_parameters(mini, 0)), *batch(mini, 2, 0))
+    sgd = start(architecture, ops, initial_parameters(architecture, 0))
+    train(sgd, *batch(architecture, 2, 0))
     assert set(ops.made.values()) == {0, 1}
 
 
@@ -213,7 +225,7 @@ def test_each_tower_works_at_its_place():
     [
         ("lrn", (5, 2.0, 1e-4, 0.75, 1)),
         ("lrn", (5, 2.0, 1e-4, 0.75, 3)),
-        ("conv2d", (np.zeros((6, 1, 1, 2)), np.zeros(6), 1, 0, 3)),
+        ("conv2d", (np.zeros((6, 1, 1, 2)), np.zeros(6), 1, 0, 3, False)),
     ],
 )
 def test_layers_across_the_towers_are_refused(op, arguments):
@@ -233,8 +245,8 @@ def test_dropout_of_a_map_is_refused():
 
 def test_networks_without_towers_are_refused(capsys):
     with_towers = {name for name, a in ARCHITECTURES.items() if a.has_towers}
-    assert {"alexnet", "mini"} <= with_towers
-    assert not {"owt", "ungrouped", "cifar-18pct", "cifar-19pct"} & with_towers
+    assert {"alexnet", "paper", "2012", "mini"} <= with_towers
+    assert not {"caffe", "owt", "ungrouped", "cifar-18pct", "cifar-19pct"} & with_towers
     for name, architecture in ARCHITECTURES.items():
         check_towers(architecture, (0,))
         if name in with_towers:
@@ -244,4 +256,4 @@ def test_networks_without_towers_are_refused(capsys):
             check_towers(architecture, (0, 0))
     for command in ("train", "compare"):
         assert main([command, "--arch", "owt", "--gpus", "0,1", "--backend", "gpu"]) == 2
-        assert "alexnet, mini" in capsys.readouterr().err
+        assert "alexnet, paper, 2012, mini" in capsys.readouterr().err

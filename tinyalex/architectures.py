@@ -21,6 +21,7 @@ from tinyalex.rows import (
     ReLU,
     Row,
 )
+from tinyalex.variants import changed, paper_init, ungrouped
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,45 @@ ALEXNET = (
     Linear("fc8", 1000),
 )
 
+# Of the released code, layers-145.cfg and layer-params-145.cfg. The last windows of conv1 reach 3
+# pixels beyond the image; ReLU comes after the pools of layers 1 and 5; a second normalisation, in
+# each map, follows that of conv2; alpha is divided by the size of the window, as the paper's is
+# not; and training images are divided by 1.1 after the noise on their colours. Not as there: every
+# image has a crop of its own, where 32 shared one, and the mean moves with it.
+NETWORK_145 = (
+    Augment("data", size=224, image_size=256, colour=.1, train_scale=1 / 1.1),
+    Conv2d("conv1", 96, size=11, stride=4, ceil=True, init_std=.01),
+    LRN("norm1", alpha=1e-4 / 5, groups=2),
+    MaxPool("pool1", 3, 2),                                         ReLU("relu1"),
+    Conv2d("conv2", 256, size=5, pad=2, groups=2, bias=1),          ReLU("relu2"),
+    LRN("norm2", alpha=1e-4 / 5, groups=2),
+    LRNMap("mapnorm2", n=5, k=1, alpha=1e-3 / 25, beta=.75),        MaxPool("pool2", 3, 2),
+    Conv2d("conv3", 384, size=3, pad=1, init_std=.03),              ReLU("relu3"),
+    Conv2d("conv4", 384, size=3, pad=1, groups=2, init_std=.03, bias=1), ReLU("relu4"),
+    Conv2d("conv5", 256, size=3, pad=1, groups=2, init_std=.03, bias=1),
+    MaxPool("pool5", 3, 2),                                         ReLU("relu5"),
+    Linear("fc6", 4096, bias=1), ReLU("relu6"), Dropout("drop6"),
+    Linear("fc7", 4096, bias=1), ReLU("relu7"), Dropout("drop7"),
+    Linear("fc8", 1000),
+)
+
+# models/bvlc_alexnet/train_val.prototxt: normalisation across both towers, with k 1 and alpha
+# divided by the window; biases of .1, because with 1 the loss stayed flat; no noise on colours.
+CAFFE = (
+    Augment("data", size=227, image_size=256),
+    Conv2d("conv1", 96, size=11, stride=4, init_std=.01),           ReLU("relu1"),
+    LRN("norm1", k=1, alpha=1e-4 / 5),                              MaxPool("pool1", 3, 2),
+    Conv2d("conv2", 256, size=5, pad=2, groups=2, bias=.1),         ReLU("relu2"),
+    LRN("norm2", k=1, alpha=1e-4 / 5),                              MaxPool("pool2", 3, 2),
+    Conv2d("conv3", 384, size=3, pad=1),                            ReLU("relu3"),
+    Conv2d("conv4", 384, size=3, pad=1, groups=2, bias=.1),         ReLU("relu4"),
+    Conv2d("conv5", 256, size=3, pad=1, groups=2, bias=.1),         ReLU("relu5"),
+    MaxPool("pool5", 3, 2),
+    Linear("fc6", 4096, init_std=.005, bias=.1), ReLU("relu6"), Dropout("drop6", scale_at="train"),
+    Linear("fc7", 4096, init_std=.005, bias=.1), ReLU("relu7"), Dropout("drop7", scale_at="train"),
+    Linear("fc8", 1000),
+)
+
 # torchvision's: the single tower of "One weird trick" without normalisation, dropout before the
 # layers. Its initial weights are uniform within 1/sqrt(inputs); here normal of the same spread.
 OWT = (
@@ -157,10 +197,6 @@ CIFAR_18 = (
 # fmt: on
 
 
-def _ungrouped(row: Row) -> Row:
-    return replace(row, groups=1) if isinstance(row, Conv2d | LRN) else row
-
-
 # The rate falls to a tenth after 120 epochs. The original lowered it once more for 10 epochs.
 _CIFAR = Recipe(epochs=130, lr=0.001, weight_decay=0.004, lr_scheduler="step", lr_step_size=120)
 
@@ -173,6 +209,27 @@ ARCHITECTURES = {
             "the released code",
             ALEXNET,
             Recipe(epochs=90),
+        ),
+        Architecture(
+            "paper",
+            "the paper's text taken literally: alexnet with all weights initially of std .01, and "
+            "biases at the same rate; input 227, as 224 does not give the paper's 55 x 55 maps",
+            paper_init(ALEXNET),
+            Recipe(epochs=90, bias_lr_multiplier=1),
+        ),
+        Architecture(
+            "2012",
+            "network 145 of the released code, layer by layer: 40.7 % top-1 and 18.2 % top-5 error "
+            "in 2012, over ten views",
+            NETWORK_145,
+            Recipe(epochs=90, lr_scheduler="2012"),
+        ),
+        Architecture(
+            "caffe",
+            "Caffe's bvlc_alexnet: normalisation across the towers, biases of .1",
+            CAFFE,
+            # 100,000 iterations of 256 images are 20 epochs.
+            Recipe(epochs=90, batch_size=256, lr_scheduler="step", lr_step_size=20),
         ),
         Architecture(
             "owt",
@@ -190,7 +247,7 @@ ARCHITECTURES = {
         Architecture(
             "ungrouped",
             "alexnet without towers, as in Chainer's example: every filter sees every channel",
-            tuple(_ungrouped(row) for row in ALEXNET),
+            ungrouped(ALEXNET),
             Recipe(epochs=90),
         ),
         Architecture(
@@ -211,13 +268,23 @@ ARCHITECTURES = {
 
 
 def get_architecture(name: str) -> Architecture:
-    """The preset of that name. Raises UsageError with the nearest name."""
-    if name not in ARCHITECTURES:
+    """The preset of that name, or one with changes, as in `mini+tanh`: see `tinyalex.variants`.
+
+    Raises UsageError, with the nearest name, if there is no such network or change.
+    """
+    base, *changes = name.split("+")
+    if base not in ARCHITECTURES:
         raise UsageError(
-            f"There is no architecture {name!r}.{nearest(name, ARCHITECTURES)} "
+            f"There is no architecture {base!r}.{nearest(base, ARCHITECTURES)} "
             f"Known: {', '.join(ARCHITECTURES)}."
         )
-    return ARCHITECTURES[name]
+    found = ARCHITECTURES[base]
+    for change in changes:
+        rows, help = changed(found.rows, change)
+        found = Architecture(
+            f"{found.name}+{change}", f"{found.source}; {help}", rows, found.recipe
+        )
+    return found
 
 
 def check_towers(architecture: Architecture, gpus: Sequence[int]) -> None:

@@ -8,8 +8,9 @@ here:
 - relu: the derivative at 0 is 0.
 - max_pool: of equal maxima the first in row-major order of the window takes the gradient.
 - relu and max_pool pass gradients that are finite; what an infinite one becomes is not specified.
-- pools round the output size down; with `ceil` up, and a window cut off by the border takes the
-  maximum or the mean of the pixels inside.
+- conv2d and pools round the output size down; with `ceil` up, if the last window begins inside the
+  padded input. Of a window cut off by the border, conv2d takes what lies beyond for zeros, a pool
+  the maximum or the mean of the pixels inside.
 - lrn: the window of n starts floor(n/2) channels below, is clipped to its tower, and alpha
   multiplies the plain sum of squares.
 - augment: crop, then flip; the mean moves with the crop.
@@ -22,7 +23,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
-from tinyalex import doctor
+from tinyalex import doctor, memory
 from tinyalex.errors import UsageError
 
 Array = Any
@@ -67,7 +68,7 @@ class Backend(Protocol):
     ) -> tuple[Array, Cache]: ...
 
     def conv2d(
-        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int
+        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
     ) -> tuple[Array, Cache]: ...
     def conv2d_backward(self, dy: Array, cache: Cache, need_dx: bool = True) -> Any: ...
 
@@ -127,12 +128,14 @@ def get_backend(
 
     "auto" takes the GPU if one really answers, else the reference, which runs anywhere. gpus: one
     device, or one for each tower. precision: how a GPU multiplies, fp32, tf32 or bf16. trace: hears
-    what two devices exchange. The reference has no use for these.
+    what two devices exchange. The reference has no use for these; with it the process keeps the
+    memory that it frees.
     """
     if name not in BACKENDS:
         raise UsageError(f"There is no backend {name!r}. Known: {', '.join(BACKENDS)}.")
     if name == "gpu" or (name == "auto" and not doctor.simulated() and not doctor.missing()):
         return _gpu_backend(gpus, precision, trace)
+    memory.keep_freed()
     return cast(Backend, importlib.import_module("tinyalex.reference"))
 
 

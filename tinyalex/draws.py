@@ -29,38 +29,53 @@ class Draws:
     """What is random in one batch of N images.
 
     corner: int32 (N, 2), top and left of the crop. flip: uint8 (N,). shift: float32 (N, 3), added
-    to the colour. keep: per dropout row a uint8 mask (N, neurons); empty in evaluation, where no
-    neuron is dropped.
+    to the colour. keep: per dropout row a uint8 mask (N, neurons). training: whether this is a
+    training batch; in evaluation no neuron is dropped, and keep is empty. scale: a factor on the
+    input, beside the row's own.
     """
 
     corner: Array
     flip: Array
     shift: Array
     keep: Mapping[str, Array] = field(default_factory=dict)
+    training: bool = False
+    scale: float = 1.0
 
     def of(self, images: slice) -> Draws:
         """Those of some of the images."""
         keep = {name: mask[images] for name, mask in self.keep.items()}
-        return Draws(self.corner[images], self.flip[images], self.shift[images], keep)
+        corner, flip, shift = (a[images] for a in (self.corner, self.flip, self.shift))
+        return Draws(corner, flip, shift, keep, self.training, self.scale)
 
 
 def training_draws(
-    architecture: Architecture, count: int, colour: Array, seed: int, epoch: int, batch: int
+    architecture: Architecture,
+    count: int,
+    colour: Array,
+    seed: int,
+    epoch: int,
+    batch: int,
+    coloured: bool = True,
 ) -> Draws:
     """The draws for `count` training images of one batch.
 
     colour: (3, 3), principal components in columns times their standard deviations (data.mean).
+    coloured: whether colour noise, which the network may not have, is on.
     """
     data = architecture.data
     rng = np.random.default_rng([seed, STEP, epoch, batch])
-    corner = rng.integers(0, data.image_size - data.size + 1, (count, 2), dtype=np.int32)
+    border = data.image_size - data.size
+    corner = rng.integers(0, border + 1, (count, 2), dtype=np.int32)
+    if not data.crops:
+        corner[...] = border // 2
     flip = rng.integers(0, 2, count, dtype=np.uint8) * data.flip
-    shift = (data.colour * rng.standard_normal((count, 3)) @ colour.T).astype(np.float32)
+    strength = data.colour if coloured else 0.0
+    shift = (strength * rng.standard_normal((count, 3)) @ colour.T).astype(np.float32)
     keep = {}
     for layer in layers(architecture.rows):
         if isinstance(layer.row, Dropout):
             keep[layer.row.name] = _mask(rng, count, math.prod(layer.input), layer.row.rate)
-    return Draws(corner, flip, shift, keep)
+    return Draws(corner, flip, shift, keep, True, data.train_scale if coloured else 1.0)
 
 
 def _mask(rng: np.random.Generator, count: int, neurons: int, rate: float) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,9 +91,9 @@ class Network:
         match row:
             case Augment():
                 drawn = (asarray(a) for a in (draws.corner, draws.flip, draws.shift))
-                return (self.mean, *drawn, row.size, row.scale)
+                return (self.mean, *drawn, row.size, row.scale * draws.scale)
             case Conv2d():
-                return (*self._weights(row), row.stride, row.pad, row.groups)
+                return (*self._weights(row), row.stride, row.pad, row.groups, row.ceil)
             case Linear():
                 return self._weights(row)
             case LRN():
@@ -104,7 +104,7 @@ class Network:
                 return (row.size, row.stride, row.ceil)
             case Dropout():
                 kept = 1 - row.rate
-                if row.name in draws.keep:
+                if draws.training:
                     return (
                         asarray(draws.keep[row.name], "mask"),
                         1 / kept if row.scale_at == "train" else 1.0,
@@ -146,14 +146,20 @@ def _no_backward(dy: Array, cache: Cache) -> Any:
     raise TypeError("images have no gradient")
 
 
+def activations(network: Network, images: Any, draws: Draws) -> Iterator[tuple[Row, Array]]:
+    """Each row and its output for uint8 images, also where `forward` computes several as one."""
+    x = network.ops.asarray(images)
+    for row in network.architecture.rows:
+        x, _ = getattr(network.ops, row.kind)(x, *network.arguments(row, draws))
+        yield row, x
+
+
 def first_not_finite(network: Network, images: Any, draws: Draws) -> str:
     """Which tensor of a forward pass is the first that holds a NaN or an infinity, in words."""
     for name, value in network.parameters.items():
         if not np.isfinite(network.ops.to_numpy(value)).all():
             return f"the parameter {name}"
-    x = network.ops.asarray(images)
-    for row in network.architecture.rows:
-        x, _ = getattr(network.ops, row.kind)(x, *network.arguments(row, draws))
-        if not np.isfinite(network.ops.to_numpy(x)).all():
+    for row, y in activations(network, images, draws):
+        if not np.isfinite(network.ops.to_numpy(y)).all():
             return f"the output of {row.name}"
     return "the loss"

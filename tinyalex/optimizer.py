@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from tinyalex.architectures import Recipe
 from tinyalex.backend import Array
 from tinyalex.network import Network, role_of
 from tinyalex.rows import Conv2d, Linear
+
+NO_FACTORS: Mapping[str, float] = MappingProxyType({})
 
 
 class SGD:
@@ -36,14 +39,20 @@ class SGD:
                 self.multipliers[weight] = row.lr_multiplier
                 self.multipliers[bias] = row.lr_multiplier * recipe.bias_lr_multiplier
 
-    def step(self, gradients: Mapping[str, Array], lr: float) -> None:
-        """Moves the network's parameters, in place."""
-        names = list(self.network.parameters)
+    def step(
+        self, gradients: Mapping[str, Array], lr: float, factors: Mapping[str, float] = NO_FACTORS
+    ) -> None:
+        """Moves the network's parameters, in place.
+
+        factors: on the rates of single parameters, by name; one with 0 stays as it is, and so does
+        its velocity.
+        """
+        names = [name for name in self.network.parameters if factors.get(name, 1) != 0]
         self.network.ops.sgd_update(
             [self.network.parameters[name] for name in names],
             [gradients[name] for name in names],
             [self.velocities[name] for name in names],
-            [lr * self.multipliers[name] for name in names],
+            [lr * self.multipliers[name] * factors.get(name, 1) for name in names],
             self.momentum,
             [self.decays[name] for name in names],
         )

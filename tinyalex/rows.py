@@ -17,22 +17,30 @@ class Augment:
 
     image_size: short side to which pictures are resized before their centre square is kept.
     size: side of the crop, and so of the network's input.
+    crops, flip: whether training takes crops at random and mirrors half; else the centre, as it is.
     colour: standard deviation of the factor on each principal component of colour; .1 in 2012.
     scale: factor on the grey levels 0 to 255, for networks made for inputs of another size.
+    train_scale: a further factor in training while images are coloured: the code of 2012 divided by
+    1.1, that is by 1 + colour, so that they would not spread wider than those of a test.
     """
 
     name: str
     size: int
     image_size: int
+    crops: bool = True
     flip: bool = True
     colour: float = 0.0
     scale: float = 1.0
+    train_scale: float = 1.0
     kind: ClassVar[str] = "augment"
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """`channels` filters of size x size; each reads the channels of its own group only."""
+    """`channels` filters of size x size; each reads the channels of its own group only.
+
+    ceil: adds the windows that the right and bottom border cut off; what lies beyond is zero.
+    """
 
     name: str
     channels: int
@@ -40,6 +48,7 @@ class Conv2d:
     stride: int = 1
     pad: int = 0
     groups: int = 1
+    ceil: bool = False
     init_std: float = 0.01
     bias: float = 0.0
     weight_decay: float | None = None

@@ -9,28 +9,23 @@ from dataclasses import dataclass
 from tinyalex.rows import LRN, Augment, AvgPool, Conv2d, Linear, MaxPool, Row
 
 
-def conv_size(n: int, size: int, stride: int, pad: int) -> int:
-    """Side of a convolution's output: 1 + floor((n + 2 pad - size) / stride).
+def conv_size(n: int, size: int, stride: int, pad: int, ceil: bool = False) -> int:
+    """Side of a convolution's output: 1 + floor((n + 2 pad - size) / stride), with `ceil` up.
 
-    Raises ValueError if the window does not fit into the padded input once.
+    Rounding up adds a last window that the padded border cuts off, unless it would start beyond.
+    Raises ValueError if the window does not fit once (with `ceil`: if there is no pixel).
     """
-    if size > n + 2 * pad:
+    padded = n + 2 * pad
+    if ceil and n > 0:
+        return min(1 + math.ceil(max(padded - size, 0) / stride), math.ceil(padded / stride))
+    if ceil or size > padded:
         raise ValueError(f"a window of {size} does not fit into {n} pixels with pad {pad}")
-    return 1 + (n + 2 * pad - size) // stride
+    return 1 + (padded - size) // stride
 
 
 def pool_size(n: int, size: int, stride: int, ceil: bool) -> int:
-    """Side of a pool's output: 1 + floor((n - size) / stride), rounded up instead if `ceil`.
-
-    Rounding up adds a last window that the border cuts off, unless it would start beyond the
-    border. Raises ValueError if the window does not fit once (with `ceil`: if there is no pixel).
-    """
-    if not ceil:
-        return conv_size(n, size, stride, 0)
-    if n < 1:
-        raise ValueError(f"a pool of {size} needs at least one pixel")
-    out = 1 + math.ceil(max(n - size, 0) / stride)
-    return out if (out - 1) * stride < n else out - 1
+    """Side of a pool's output: that of a convolution without pad."""
+    return conv_size(n, size, stride, 0, ceil)
 
 
 Shape = tuple[int, int, int]
@@ -93,7 +88,7 @@ def _layer(row: Row, shape: Shape) -> Layer:
             raise ValueError(
                 f"{c} -> {row.channels} channels cannot be cut into {row.groups} groups"
             )
-        ho, wo = (conv_size(n, row.size, row.stride, row.pad) for n in (h, w))
+        ho, wo = (conv_size(n, row.size, row.stride, row.pad, row.ceil) for n in (h, w))
         weight = (row.channels, row.size, row.size, c // row.groups)
         return Layer(row, shape, (ho, wo, row.channels), weight, ho * wo * math.prod(weight))
     if isinstance(row, LRN) and c % row.groups:

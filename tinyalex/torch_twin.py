@@ -17,7 +17,7 @@ from torch import Tensor
 from tinyalex.architectures import Architecture
 from tinyalex.draws import Draws
 from tinyalex.rows import LRN, Augment, AvgPool, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
-from tinyalex.shapes import layers
+from tinyalex.shapes import conv_size, layers
 
 
 def nchw(x: Tensor) -> Tensor:
@@ -77,10 +77,11 @@ class Twin:
         match row:
             case Augment():
                 corner, flip, shift = map(torch.tensor, (draws.corner, draws.flip, draws.shift))
-                return nchw(augment(x, self.mean, corner, flip, shift, row.size, row.scale))
+                scale = row.scale * draws.scale
+                return nchw(augment(x, self.mean, corner, flip, shift, row.size, scale))
             case Conv2d():
                 w, b = self._weights(row)
-                return F.conv2d(x, w, b, row.stride, row.pad, groups=row.groups)
+                return conv2d(x, w, b, row.stride, row.pad, row.groups, row.ceil)
             case Linear():
                 return F.linear(x.flatten(1), *self._weights(row))
             case ReLU():
@@ -94,9 +95,12 @@ class Twin:
             case AvgPool():
                 return F.avg_pool2d(x, row.size, row.stride, ceil_mode=row.ceil)
             case Dropout():
+                kept = 1 - row.rate
+                if not draws.training:
+                    return x * kept if row.scale_at == "test" else x
                 keep = torch.tensor(draws.keep[row.name]).reshape(-1, *self.inputs[row.name])
-                scale = 1 / (1 - row.rate) if row.scale_at == "train" else 1.0
-                return x * nchw(keep).reshape(x.shape) * scale
+                y = x * nchw(keep).reshape(x.shape)
+                return y / kept if row.scale_at == "train" else y
         raise TypeError(f"{row} has no twin")
 
     def _weights(self, row: Row) -> tuple[Tensor, Tensor]:
@@ -119,6 +123,20 @@ def augment(
         view = image[top : top + size, left : left + size]
         views.append((view.flip(1) if mirrored else view) + colour)
     return scale * torch.stack(views)
+
+
+def conv2d(
+    x: Tensor, w: Tensor, b: Tensor, stride: int, pad: int, groups: int, ceil: bool
+) -> Tensor:
+    """PyTorch rounds down: `ceil` is zeros for the windows that would be cut off."""
+    if ceil:
+        sides = zip(x.shape[2:], w.shape[2:], strict=True)
+        down, right = (
+            max(0, (conv_size(n, k, stride, pad, ceil) - 1) * stride + k - n - 2 * pad)
+            for n, k in sides
+        )
+        x = F.pad(x, (0, right, 0, down))
+    return F.conv2d(x, w, b, stride, pad, groups=groups)
 
 
 def lrn(x: Tensor, n: int, k: float, alpha: float, beta: float, groups: int) -> Tensor:

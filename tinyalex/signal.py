@@ -1,0 +1,89 @@
+"""How much of the images arrives at each layer: the diagnosis of a loss that does not fall.
+
+Where the images no longer tell, all of them get the same answer. The best one answer to all is the
+share of each class, and costs the entropy of the classes: ln(classes) if all are as common.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.draws import centre_draws
+from tinyalex.network import Network, activations
+from tinyalex.rows import Conv2d, Linear
+
+
+class Signal(NamedTuple):
+    """Of what a layer computes, before its activation function, that which tells images apart.
+
+    std: of each output the standard deviation over the images; of all outputs the root mean square.
+    share: std over the root mean square of the outputs themselves, 0 to 1. The rest is the same for
+    every image: biases, and what they become.
+    """
+
+    std: float
+    share: float
+
+
+def image_signal(network: Network, images: npt.NDArray[np.uint8]) -> dict[str, Signal]:
+    """The signal of each layer with parameters, in the view of evaluation.
+
+    images: uint8 (N, image_size, image_size, 3), two or more.
+    """
+    draws = centre_draws(network.architecture.data, len(images))
+    found: dict[str, Signal] = {}
+    for row, output in activations(network, images, draws):
+        if isinstance(row, Conv2d | Linear):
+            y = network.ops.to_numpy(output)
+            std = math.sqrt(y.var(0, dtype=np.float64).mean())
+            size = math.sqrt(np.square(y, dtype=np.float64).mean())
+            found[row.name] = Signal(std, std / (size or 1.0))
+    return found
+
+
+class Standstill:
+    """Watches a run for a loss that sits at ln(classes) because the images do not get through.
+
+    A sound network may rest there too, at first, but its logits differ from image to image: at the
+    start by 7 to 30 % of their size in the networks that learn, and by 1 % in `paper`.
+    """
+
+    STEPS = 100
+    NEAR = 0.02  # of ln(classes); dropout costs a little more than that answer
+    FADED = 0.02  # the share of the last layer
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.losses: list[float] = []
+        self.told = False
+
+    def after_step(self, loss: float, images: npt.NDArray[np.uint8]) -> str:
+        """What to tell the user, once: nothing, unless a hundred steps stood still for that reason.
+
+        images: some of the last batch, on which the signal is measured then.
+        """
+        if self.told:
+            return ""
+        self.losses.append(loss)
+        if len(self.losses) < self.STEPS:
+            return ""
+        chance = math.log(self.network.architecture.classes)
+        mean = sum(self.losses) / self.STEPS
+        self.losses = []
+        if abs(mean - chance) > self.NEAR * chance:
+            return ""
+        signal = image_signal(self.network, images)
+        if list(signal.values())[-1].share > self.FADED:
+            return ""
+        self.told = True
+        shares = ", ".join(f"{name} {100 * s.share:.2g} %" for name, s in signal.items())
+        return (
+            f"The loss has stood at {mean:.3f} for {self.STEPS} steps; ln(classes) = {chance:.3f} "
+            "is what one answer to all images costs. So much of each layer's output depends on the "
+            f"image: {shares}. Wider initial weights or smaller biases let more through: "
+            "`tinyalex summary --compare` shows how the networks differ in this."
+        )
