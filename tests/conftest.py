@@ -35,3 +35,18 @@ def pytest_runtest_setup(item):
         from tinyalex.gpu import launch
 
         launch.how = "gpu" if "compiled" in item.fixturenames else "general"
+
+
+@pytest.fixture
+def tell(record_property):
+    """tell(line) puts a line of numbers under the test report, for what was counted to be seen."""
+    return lambda line: record_property("tell", line)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The lines of `tell`; properties of a test come back from pytest-xdist's workers too."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, line in getattr(report, "user_properties", ()):
+                if name == "tell" and report.when == "call":
+                    terminalreporter.line(f"{report.nodeid.split('::')[-1]}: {line}")

@@ -105,13 +105,14 @@ def test_eval_predict_show_and_summary(run, photos, tmp_path, capsys):
 
 
 def test_eval_counts_each_image_once_at_any_batch_size(run, capsys):
+    """BLAS adds up products of another shape in another order, so that the last bits may differ."""
     found = []
-    for size in ("1", "5", "12", "100"):
+    for size in ("1", "5", "7", "12", "64"):
         assert main(["eval", str(run), "--json", "-b", size]) == 0
         found.append(json.loads(capsys.readouterr().out))
     for other in found[1:]:
-        assert other["top1_error"] == found[0]["top1_error"]
-        assert other["loss"] == pytest.approx(found[0]["loss"], rel=1e-5)
+        assert other.pop("loss") == pytest.approx(found[0]["loss"], rel=1e-6)
+        assert other == {key: value for key, value in found[0].items() if key != "loss"}
 
 
 def test_predict_answers_what_it_can_and_tells_of_the_rest(run, photos, tmp_path, capsys):
@@ -274,52 +275,6 @@ def test_divergence_stops_with_the_layer_and_keeps_the_last_checkpoint(run, caps
     with np.load(run / "last.npz") as file:
         assert all(np.isfinite(file[n]).all() for n in file.files if n.startswith("parameter"))
     assert "not finite" in (run / "metrics.jsonl").read_text()
-
-
-def weights(path):
-    with np.load(path) as file:
-        return {n: file[n] for n in file.files if n != "meta"}
-
-
-@pytest.mark.parametrize("steps", [1, 5, 6, 7])
-def test_resume_equals_uninterrupted_bit_for_bit(steps, run, photos, tmp_path, capsys):
-    part = tmp_path / "part"
-    argv = ["train", "--data", str(photos), *TINY, "--output-dir", str(part)]
-    assert main([*argv, "--max-steps", str(steps)]) == 0
-    assert main(["train", "--resume", str(part), "--max-steps", "1000"]) == 0
-    whole, resumed = weights(run / "last.npz"), weights(part / "last.npz")
-    assert whole.keys() == resumed.keys()
-    for name, value in whole.items():
-        assert np.array_equal(value, resumed[name]), name
-
-    def measured(folder):
-        lines = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
-        return [{k: r[k] for k in r if k not in ("images_per_second", "data_wait")} for r in lines]
-
-    assert measured(run) == measured(part)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_run_goes_on(number, code, photos, tmp_path, capsys):
-    folder = tmp_path / "stopped"
-    argv = ["train", "--data", str(photos), *TINY, "--epochs", "500", "--output-dir", str(folder)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tinyalex", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while '"step"' not in ((folder / "metrics.jsonl").read_text() if folder.exists() else ""):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert f"tinyalex train --resume {folder}" in err
-    with np.load(folder / "last.npz") as file:
-        done = json.loads(str(file["meta"]))["progress"]["step"]
-    assert main(["train", "--resume", str(folder), "--max-steps", str(done + 1)]) == 0
-    assert f"from step {done}" in capsys.readouterr().out
 
 
 def test_help_and_version_are_quick_and_light():

@@ -66,9 +66,10 @@ class Config:
 
     data: str | None = setting(None, "folder, .zip or .tar of images (default: built-in images)")
     arch: str | None = setting(
-        None,
-        "network; default alexnet, or mini on the built-in images",
-        choices=tuple(ARCHITECTURES),
+        None, f"network ({', '.join(ARCHITECTURES)}); default alexnet, or mini on built-in images"
+    )
+    weights: str | None = setting(
+        None, "start from this run's weights; the last layer is drawn anew for other classes"
     )
     backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", check=gpu_list)
@@ -130,6 +131,8 @@ class Config:
                 )
             if extra["check"] and not extra["check"](value):
                 raise UsageError(f"{flag} cannot be {value}: it takes {_rule(extra['check'])}")
+        if self.arch is not None:
+            get_architecture(self.arch)
 
     def resolved(self) -> Config:
         """The same with every setting of the recipe filled in."""

@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from tinyalex.data.writing import lock, write_whole
 from tinyalex.errors import TinyalexError, UsageError, WriteError
 
 
 class RunFolder:
     """config.toml, metrics.jsonl, last.npz, best.npz and pictures, all in one folder.
 
-    metrics.jsonl has one JSON object a line, with `event` = step, epoch or note.
+    metrics.jsonl has one JSON object a line, with `event` = step, epoch or note. While a run writes
+    here, `lock` holds its process number, and keeps other runs out.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
+        self._unlock: Callable[[], object] = lambda: None
 
     @classmethod
     def create(cls, path: str | None, architecture: str) -> RunFolder:
@@ -30,24 +35,59 @@ class RunFolder:
         folder = cls(
             Path(path) if path else _unused(f"{datetime.now():%Y%m%d-%H%M%S}-{architecture}")
         )
-        if (folder.path / "last.npz").exists():
-            raise UsageError(
-                f"{folder.path} already holds a run. Continue it with --resume {folder.path}, or "
-                "choose another folder with --output-dir."
-            )
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(folder.path, error) from None
+        folder.lock()
+        if any((folder.path / name).exists() for name in ("last.npz", "best.npz")):
+            folder.close()
+            raise UsageError(
+                f"{folder.path} already holds a run. Continue it with --resume {folder.path}, or "
+                "choose another folder with --output-dir."
+            )
         folder.write("metrics.jsonl", "")
         return folder
 
+    @classmethod
+    def resume(cls, source: Path, path: str | None, step: int, epoch: int) -> RunFolder:
+        """The folder `source` of a run to go on with, or a new one that begins with its records.
+
+        What was recorded after `step`, or of later epochs than `epoch`, is forgotten: the resumed
+        run records it again.
+        """
+        old = folder = cls(source)
+        if path is None or Path(path).resolve() == source.resolve():
+            folder.lock()
+        else:
+            folder = cls.create(path, "")
+        kept = [
+            record
+            for record in old.records()
+            if record["step"] <= step and (record["event"] == "step" or record["epoch"] <= epoch)
+        ]
+        folder.write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        return folder
+
+    def lock(self) -> None:
+        """Keeps other runs from writing here until `close`, or until this process ends."""
+        path = self.path / "lock"
+        try:
+            file = _locked(path)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        self._unlock = weakref.finalize(self, _unlock, path, file)
+        for left in self.path.glob(".*.png.*"):  # of a drawing that was killed
+            left.unlink()
+
+    def close(self) -> None:
+        """Lets other runs write here."""
+        self._unlock()
+
     def write(self, name: str, text: str) -> None:
         """Writes a small file of the run as a whole."""
-        partial = self.path / f"{name}.partial"
         try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, self.path / name)
+            write_whole(self.path / name, text.encode())
         except OSError as error:
             raise cannot_write(self.path / name, error) from None
 
@@ -72,10 +112,33 @@ class RunFolder:
                 break
         return found
 
-    def rewind(self, step: int) -> None:
-        """Forgets what was recorded after `step`: a resumed run records it again."""
-        kept = [record for record in self.records() if record["step"] <= step]
-        self.write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+def _locked(path: Path) -> int:
+    """The descriptor of a file that only this process has locked; its content is our number.
+
+    The system takes the lock back when the process ends, however that happens: a file that is left
+    behind locks nothing. Raises UsageError if another process has the lock.
+    """
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not lock(file):
+            holder = os.read(file, 20).decode()
+            os.close(file)
+            raise UsageError(
+                f"{path.parent} is being written by another run, process {holder}. Let it finish "
+                f"or end it (kill {holder}), or choose another folder with --output-dir."
+            )
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(file), os.stat(path)):
+                os.truncate(file, 0)
+                os.write(file, str(os.getpid()).encode())
+                return file
+        os.close(file)  # its run has just ended and removed it: others will lock a new one
+
+
+def _unlock(path: Path, file: int) -> None:
+    path.unlink(missing_ok=True)
+    os.close(file)
 
 
 def _unused(name: str) -> Path:

@@ -6,7 +6,8 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tinyalex.architectures import check_towers
 from tinyalex.backend import Backend, get_backend
 from tinyalex.checkpoint import Checkpoint, Progress, watched
 from tinyalex.compare import Comparison, refuse
-from tinyalex.config import Config
+from tinyalex.config import Config, from_mapping
 from tinyalex.data import open_data
 from tinyalex.data.batches import (
     MEAN_IMAGES,
@@ -29,8 +30,10 @@ from tinyalex.data.batches import (
     keep_in_memory,
     mean_and_colour,
 )
+from tinyalex.data.contents import contents, differences
 from tinyalex.draws import Draws, initial_parameters, training_draws
 from tinyalex.errors import (
+    CheckpointError,
     DataError,
     DeviceMemoryError,
     DivergedError,
@@ -41,11 +44,14 @@ from tinyalex.evaluate import evaluate, rank_of_label
 from tinyalex.network import Network, first_not_finite
 from tinyalex.optimizer import SGD
 from tinyalex.run import RunFolder, Stop, StoppedBySignal
-from tinyalex.schedule import learning_rate
+from tinyalex.schedule import coloured, factors, learning_rate
 from tinyalex.shapes import layers
+from tinyalex.signal import Standstill
 from tinyalex.summary import gpu_bytes
+from tinyalex.trained import find_weights, fine_tuned
 
 SAVE_SECONDS = 600  # a crash loses at most so much work
+SIGNAL_IMAGES = 16  # on which it is measured what of an image arrives, if the loss does not fall
 CHECKED_IMAGES = 2  # of a batch, when the backend is held against the reference
 DRAW_SECONDS = 60  # between one drawing of the pictures and the next
 
@@ -54,6 +60,7 @@ class Trainer:
     """One training run.
 
     config: what is asked. resumed: the checkpoint to go on from, and its file. say: prints a line.
+    after_epoch: hears the record of each finished epoch, and ends the run by answering True.
     Raises UsageError, DataError, CheckpointError or WriteError before anything is computed.
     """
 
@@ -62,7 +69,13 @@ class Trainer:
         config: Config,
         resumed: tuple[Path, Checkpoint] | None = None,
         say: Callable[[str], None] = tqdm.write,
+        after_epoch: Callable[[dict[str, Any]], bool] = lambda record: False,
     ) -> None:
+        self.after_epoch = after_epoch
+        source = None
+        if config.weights and resumed is None:
+            source = find_weights(config.weights)
+            config = replace(config, arch=config.arch or source[1].architecture)
         self.config, self.recipe, self.say = config.resolved(), config.recipe, say
         if config.backend != "reference":
             check_towers(config.architecture, config.devices)
@@ -85,52 +98,102 @@ class Trainer:
                 f"{self.dataset.name} has {count} training images."
             )
         self.epoch_batches = -(-count // self.recipe.batch_size)
+        self.contents = contents(self.dataset)
 
         if resumed is None:
+            parameters = initial_parameters(self.architecture, config.seed)
+            if source:
+                classes = self.dataset.classes
+                parameters = fine_tuned(source, self.architecture, classes, parameters)
             self.folder = RunFolder.create(config.output_dir, self.architecture.name)
             self.progress = Progress()
-            with self.bar("mean image", min(count, MEAN_IMAGES), 0) as bar:
-                self.mean, self.colour = mean_and_colour(
-                    self.images, size, seed=config.seed, workers=config.workers, progress=bar.update
-                )
-            parameters = initial_parameters(self.architecture, config.seed)
+            if source:  # the weights know images without this mean
+                self.mean, self.colour = source[1].mean, source[1].colour
+            else:
+                self.mean, self.colour = self.statistics(min(count, MEAN_IMAGES))
             velocities = {name: np.zeros_like(value) for name, value in parameters.items()}
         else:
             path, state = resumed
             checkpoints.check_fits(state, path, self.architecture.name, self.dataset.classes)
-            self.folder = RunFolder(Path(config.output_dir or path.parent))
-            self.folder.rewind(state.progress.step)
+            self.check_resumed(path, state)
+            self.folder = RunFolder.resume(
+                path.parent, config.output_dir, state.progress.step, state.progress.epoch
+            )
+            if note := checkpoints.computed_elsewhere(state):
+                self.say(f"note: {note}")
             self.progress, self.mean, self.colour = state.progress, state.mean, state.colour
             parameters, velocities = state.parameters, state.velocities
         self.folder.write("config.toml", self.config.toml())
+        checkpoints.sweep(self.folder.path)
         self.network = Network(self.architecture, self.ops, parameters, self.mean)
         self.optimizer = SGD(self.network, self.recipe, velocities)
+        self.standstill = Standstill(self.network)
         self.saved = self.drawn = time.monotonic()
 
     def run(self) -> None:
         """Trains to the last epoch or step; what is reached is saved whatever ends it early."""
-        self.introduce()
-        with Stop() as self.stop, np.errstate(all="ignore"):  # self.diverged tells more
-            try:
-                while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
-                    self.train_epoch()
-                    if self.progress.batch == self.epoch_batches:
-                        self.finish_epoch()
-            except DataError as error:
+        with closing(self.folder), Stop() as self.stop:
+            self.introduce()
+            with np.errstate(all="ignore"):  # self.diverged tells more
+                try:
+                    while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
+                        self.train_epoch()
+                        if self.progress.batch == self.epoch_batches and self.finish_epoch():
+                            break
+                except DataError as error:
+                    self.save()
+                    raise DataError(f"{error} {self.how_to_continue()}") from None
+                except DeviceMemoryError as error:
+                    self.save()
+                    words = f"{error} {self.what_fits(error)} {self.how_to_continue()}"
+                    raise TinyalexError(words) from None
                 self.save()
-                raise DataError(f"{error} {self.how_to_continue()}") from None
-            except DeviceMemoryError as error:
-                self.save()
-                words = f"{error} {self.what_fits(error)} {self.how_to_continue()}"
-                raise TinyalexError(words) from None
-            self.save()
-        self.draw()
-        self.conclude()
+            self.draw()
+            self.conclude()
+
+    def check_resumed(self, path: Path, state: Checkpoint) -> None:
+        """Raises DataError, UsageError or CheckpointError if the run of `state` cannot go on.
+
+        Says which settings are others than before.
+        """
+        if changes := differences(state.data, self.contents):
+            raise DataError(
+                f"{self.dataset.name} is not the data that {path} was trained on: "
+                f"{'; '.join(changes)}. Resume with the --data, --seed and images of before, or "
+                f"begin a new run from its weights: --weights {path}."
+            )
+        before = asdict(from_mapping(state.config, Config(), str(path)).resolved())
+        now, done = asdict(self.config), state.progress.batch
+        changed = [name for name in now if name != "output_dir" and now[name] != before[name]]
+        for name in {"batch_size", "seed"}.intersection(changed if done else ()):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{path} was saved inside epoch {state.progress.epoch + 1}, after {done} batches, "
+                f"and with {flag} {now[name]} the others would hold images seen already. Finish "
+                f"the epoch with {flag} {before[name]}, then change it."
+            )
+        if done > self.epoch_batches:
+            raise CheckpointError(
+                f"{path} tells of {done} batches done of an epoch that has {self.epoch_batches}. "
+                "Use another checkpoint of the run: last.npz or best.npz."
+            )
+        if changed:
+            words = (f"{name.replace('_', '-')} {before[name]} -> {now[name]}" for name in changed)
+            self.say(f"changed: {', '.join(words)}")
+
+    def statistics(self, count: int) -> tuple[Any, Any]:
+        """The mean image and the colour directions, taken from `count` training images."""
+        size, config = self.architecture.data.image_size, self.config
+        with self.bar("mean image", count, 0) as bar:
+            return mean_and_colour(
+                self.images, size, seed=config.seed, workers=config.workers, progress=bar.update
+            )
 
     def train_epoch(self) -> None:
         """What is left of the current epoch."""
         network, ops, progress = self.network, self.ops, self.progress
         seed, epoch, lr = self.config.seed, progress.epoch, self.learning_rate()
+        own_factors = factors(self.recipe, epoch, network.parameters)
         order = epoch_order(seed, epoch, len(self.images.labels))
         self.began, self.trained, self.waited = time.monotonic(), 0, 0.0
         with self.bar(f"epoch {epoch + 1}", len(order), int(progress.sums[3])) as bar:
@@ -142,7 +205,13 @@ class Trainer:
                 workers=self.config.workers,
             ):
                 draws = training_draws(
-                    self.architecture, len(batch.labels), self.colour, seed, epoch, progress.batch
+                    self.architecture,
+                    len(batch.labels),
+                    self.colour,
+                    seed,
+                    epoch,
+                    progress.batch,
+                    coloured(self.recipe, epoch),
                 )
                 every = self.config.check_every
                 if every and progress.step % every == 0:
@@ -151,11 +220,14 @@ class Trainer:
                 loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(batch.labels, "head"))
                 value = float(ops.to_numpy(loss))  # waits for the backend
                 if not math.isfinite(value):
-                    raise self.diverged(first_not_finite(network, batch.images, draws))
+                    where = f"(epoch {epoch + 1}, batch {progress.batch + 1})"
+                    tensor = first_not_finite(network, batch.images, draws)
+                    raise self.diverged(f"at step {progress.step + 1} {where} {tensor}")
                 gradients = network.backward(ops.softmax_cross_entropy_backward(cache), tape)
-                self.optimizer.step(gradients, lr)
+                self.optimizer.step(gradients, lr, own_factors)
 
                 self.count(batch, value, ops.to_numpy(logits), lr)
+                self.note(self.standstill.after_step(value, batch.images[:SIGNAL_IMAGES]))
                 bar.set_postfix(loss=f"{value:.3f}", lr=f"{lr:g}", refresh=False)
                 bar.update(len(batch.labels))
                 self.look_up()
@@ -205,6 +277,13 @@ class Trainer:
                     f"waiting for data {100 * record['data_wait']:.0f} %"
                 )
 
+    def note(self, text: str) -> None:
+        """Says something that belongs into the log, too; nothing if there is nothing to say."""
+        if text:
+            step, epoch = self.progress.step, self.progress.epoch
+            self.folder.record("note", {"step": step, "epoch": epoch, "text": text})
+            self.say(text)
+
     def speed(self) -> dict[str, float]:
         """Since the epoch began or was resumed: images a second, share of time spent waiting."""
         seconds = max(time.monotonic() - self.began, 1e-9)
@@ -213,8 +292,8 @@ class Trainer:
             "data_wait": round(self.waited / seconds, 4),
         }
 
-    def finish_epoch(self) -> None:
-        """Validates, records the epoch, and saves."""
+    def finish_epoch(self) -> bool:
+        """Validates, records the epoch, and saves. Whether the run is to end here."""
         progress, lr, speed = self.progress, self.learning_rate(), self.speed()
         loss, wrong1, wrong5, images = progress.sums
         record = {
@@ -231,13 +310,17 @@ class Trainer:
                     bar.update(images)
                     self.look_up()
 
-                scores = evaluate(
-                    [self.network],
-                    self.val,
-                    self.recipe.batch_size,
-                    workers=self.config.workers,
-                    after_batch=after_batch,
-                )
+                try:
+                    scores = evaluate(
+                        [self.network],
+                        self.val,
+                        self.recipe.batch_size,
+                        workers=self.config.workers,
+                        after_batch=after_batch,
+                    )
+                except DivergedError:
+                    what = f"after step {progress.step} the answer to a validation image"
+                    raise self.diverged(what) from None
             record |= {
                 "val_loss": scores.loss,
                 "val_top1_error": scores.top1_error,
@@ -251,16 +334,13 @@ class Trainer:
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, [0.0] * 4
         _, reason = learning_rate(self.recipe, self.errors)
         if reason:
-            text = f"learning rate {lr:g} -> {self.learning_rate():g}: {reason}"
-            self.folder.record(
-                "note", {"step": progress.step, "epoch": progress.epoch, "text": text}
-            )
-            self.say(text)
+            self.note(f"learning rate {lr:g} -> {self.learning_rate():g}: {reason}")
         if progress.best is record:
             self.save("best.npz")
         self.save()
         if time.monotonic() - self.drawn > DRAW_SECONDS:
             self.draw()
+        return self.after_epoch(record)
 
     @property
     def errors(self) -> list[float]:
@@ -280,7 +360,6 @@ class Trainer:
         """Between two steps: saves now and then, and stops if a signal asked for it."""
         if self.stop.number is not None:
             self.save()
-            self.draw()
             raise StoppedBySignal(f"Stopped. {self.how_to_continue()}", self.stop.number)
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
@@ -306,7 +385,7 @@ class Trainer:
         parameters = {name: to_numpy(a) for name, a in self.network.parameters.items()}
         for parameter, value in parameters.items():
             if not np.isfinite(value).all():
-                raise self.diverged(f"the parameter {parameter}")
+                raise self.diverged(f"after step {self.progress.step} the parameter {parameter}")
         state = Checkpoint(
             architecture=self.architecture.name,
             classes=self.dataset.classes,
@@ -317,20 +396,22 @@ class Trainer:
             velocities={name: to_numpy(a) for name, a in self.optimizer.velocities.items()},
             mean=self.mean,
             colour=self.colour,
+            machine=checkpoints.machine(),
+            data=self.contents,
         )
         checkpoints.save(state, self.folder.path / name)
         self.saved = time.monotonic()
 
-    def diverged(self, where: str) -> DivergedError:
+    def diverged(self, what: str) -> DivergedError:
         """The error for a loss or parameter that is not finite; the log gets a note of it."""
-        progress = self.progress
-        text = f"at step {progress.step + 1} {where} is not finite"
+        progress, text = self.progress, f"{what} is not finite"
         self.folder.record("note", {"step": progress.step, "epoch": progress.epoch, "text": text})
-        last = self.folder.path / "last.npz"
-        remedy = f"Continue from {last} with" if last.exists() else "Start again with"
+        last, best = (self.folder.path / name for name in ("last.npz", "best.npz"))
+        remedy = f"Continue from {last}" if last.exists() else "Start again"
+        older = f" If it diverges at once, continue from {best}." if best.exists() else ""
         return DivergedError(
             f"Training diverged: {text} (learning rate {self.learning_rate():g}). "
-            f"{remedy} a lower --lr."
+            f"{remedy} with a lower --lr.{older}"
         )
 
     def draw(self) -> None:

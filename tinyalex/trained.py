@@ -1,25 +1,30 @@
-"""Networks that have been trained, loaded from their runs to be used."""
+"""Networks that have been trained, loaded from their runs to be used or trained further."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from tinyalex import checkpoint
+from tinyalex.architectures import Architecture
 from tinyalex.backend import get_backend
 from tinyalex.checkpoint import Checkpoint
 from tinyalex.config import Config, from_mapping
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import CheckpointError
-from tinyalex.network import Network
+from tinyalex.network import Network, role_of
 
 
-def load_networks(runs: Sequence[str]) -> tuple[list[Checkpoint], list[Network]]:
+def load_networks(
+    runs: Sequence[str], backend: str = "auto"
+) -> tuple[list[Checkpoint], list[Network]]:
     """The best checkpoint of each run (or the .npz named), and its network, ready to answer.
 
     Several can be averaged, so they must have the same classes and take images of the same size.
     """
-    ops = get_backend("auto")
+    ops = get_backend(backend)
     paths = [checkpoint.find(run, "best.npz", "last.npz") for run in runs]
     checkpoints = [checkpoint.load(path) for path in paths]
     networks = [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
@@ -49,3 +54,37 @@ def open_data_of(state: Checkpoint, path: str | None) -> Dataset:
         max_pixels=config.max_pixels,
         on_bad_image=config.on_bad_image,
     )
+
+
+def find_weights(run: str) -> tuple[Path, Checkpoint]:
+    """The best checkpoint of a run, or the .npz named: where `--weights` starts from."""
+    path = checkpoint.find(run, "best.npz", "last.npz")
+    return path, checkpoint.load(path)
+
+
+def fine_tuned(
+    source: tuple[Path, Checkpoint],
+    architecture: Architecture,
+    classes: tuple[str, ...],
+    drawn: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Parameters to start from: the source's, but for the last layer if it has other classes.
+
+    drawn: freshly initialised ones, of which the last layer's are taken then. Raises
+    CheckpointError if the networks differ elsewhere, in a shape or in the size of images.
+    """
+    path, state = source
+    keep_last = state.classes == classes
+    chosen = {
+        name: value
+        if role_of(name, architecture) == "head" and not keep_last
+        else state.parameters.get(name)
+        for name, value in drawn.items()
+    }
+    fits = all(v is not None and v.shape == drawn[name].shape for name, v in chosen.items())
+    if not fits or state.network.data.image_size != architecture.data.image_size:
+        raise CheckpointError(
+            f"The weights in {path} are of {state.architecture}, which {architecture.name} is too "
+            f"different from. Give --arch {state.architecture}, or the weights of another run."
+        )
+    return chosen

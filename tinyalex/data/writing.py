@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from tinyalex.data.bad import check_not_too_many
 from tinyalex.data.layout import Files, Groups, Pixels, printable
-from tinyalex.data.packed import Entry
+from tinyalex.data.packed import Entry, hashed
 from tinyalex.data.parallel import in_order
 from tinyalex.errors import DataError, UsageError
 
@@ -33,8 +33,8 @@ COMMIT_SECONDS = 1.0
 class Writer:
     """Appends the images of a split to <name>.rgb, and what is known of them to <name>.jsonl.
 
-    left_out: the names of images that cannot be decoded; written: the classes of the others; both
-    those of an earlier attempt too.
+    left_out: the names of images that cannot be decoded; written: the classes of the others;
+    sha256: of the pixels. All three tell of an earlier attempt too.
     """
 
     def __init__(self, target: Path, name: str, groups: Groups, source: Files, size: int) -> None:
@@ -50,15 +50,12 @@ class Writer:
         self._pixels = open(self._target / f"{self._name}.rgb", "a+b", buffering=0)
         self._lines = open(self._target / f"{self._name}.jsonl", "a+b", buffering=0)
         sync_folder(self._target)
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed
-            except BlockingIOError:
-                self.__exit__()
-                raise UsageError(
-                    f"Another process is packing into {self._target} just now. Let it finish, or "
-                    "choose another folder."
-                ) from None
+        if not lock(self._lines.fileno()):
+            self.__exit__()
+            raise UsageError(
+                f"Another process is packing into {self._target} just now. Let it finish, or "
+                "choose another folder."
+            )
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -93,6 +90,7 @@ class Writer:
                 rows += 1
             done, length = done + 1, length + len(line)
         self._pixels.truncate(rows * self._row_bytes)
+        self.sha256 = hashed(self._target / f"{self._name}.rgb")
         self._committed_bytes = length
         return done
 
@@ -118,7 +116,9 @@ class Writer:
                     self.left_out.append(printable(entry["name"]))
                     check_not_too_many(self.left_out, total)
                 else:
-                    append(self._pixels, pixels.data)
+                    row = pixels.data.cast("B")
+                    append(self._pixels, row)
+                    self.sha256.update(row)  # here, because a large pack is slow to read again
                     self.written.add(entry["class"])
                 self._pending.append(json.dumps(entry).encode() + b"\n")
                 if time.monotonic() - self._committed > COMMIT_SECONDS:
@@ -146,9 +146,21 @@ class Writer:
         self._committed = time.monotonic()
 
 
+def lock(file: int) -> bool:
+    """Locks an open file until it is closed, or its process ends. False: another has locked it."""
+    if sys.platform != "win32":  # which has no flock
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # some network file systems have no locks: nothing is promised there
+            pass
+    return True
+
+
 def append(file: io.FileIO, data: bytes | memoryview) -> None:
     """Writes all of `data`; without a buffer, `write` may stop where the disk is full."""
-    rest = memoryview(data).cast("B")
+    rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
 

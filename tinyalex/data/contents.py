@@ -1,0 +1,50 @@
+"""Which images a run was trained on, so that it does not go on with others unnoticed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from tinyalex.data.dataset import Dataset, Split
+
+TOLD = 5  # differences; more would only hide the first
+
+
+def contents(dataset: Dataset) -> dict[str, Any]:
+    """For each split and class how many images it has, and a digest of their names in order.
+
+    {"train": {"n01440764": [1300, "5e0c..."], ...}, "val": ...}, as JSON keeps it. A digest is 16
+    hexadecimal digits of SHA-256. Files whose content changes under the same name are not noticed
+    here: that takes reading all of them, as `tinyalex data check` does with a pack.
+    """
+    return {
+        "train": _by_class(dataset.train, dataset.classes),
+        "val": {} if dataset.val is None else _by_class(dataset.val, dataset.classes),
+    }
+
+
+def _by_class(split: Split, classes: tuple[str, ...]) -> dict[str, list[Any]]:
+    order = np.argsort(split.labels, kind="stable")
+    ends = np.cumsum(np.bincount(split.labels, minlength=len(classes)))
+    found = {}
+    for name, images in zip(classes, np.split(order, ends[:-1]), strict=True):
+        names = "\0".join([split.names[i] for i in images.tolist()])  # no file name has a zero byte
+        found[name] = [len(images), hashlib.sha256(names.encode()).hexdigest()[:16]]
+    return found
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In words, in what `now` differs. Of a run from before contents were kept, `before` is {}."""
+    found, none = [], (0, "")
+    for split in before and now:
+        was, there = before.get(split, {}), now[split]
+        for name in was | there:
+            (count, digest), (new_count, new_digest) = was.get(name, none), there.get(name, none)
+            if count != new_count:
+                found.append(f"{split}: class {name} had {count} images, now {new_count}")
+            elif digest != new_digest:
+                found.append(f"{split}: class {name} has {count} images of other names")
+    rest = len(found) - TOLD
+    return [*found[:TOLD], f"and {rest} more classes"] if rest > 0 else found
