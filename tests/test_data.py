@@ -938,6 +938,14 @@ def test_mean_and_colour_against_numpy() -> None:
     assert np.array_equal(again[1], colour)
 
 
+def test_the_colour_of_large_bright_images_is_exact() -> None:
+    images = np.random.default_rng(0).integers(253, 256, (2, 600, 600, 3), dtype=np.uint8)
+    images[..., 1] //= 2
+    _, colour = mean_and_colour(Given(images), 600, seed=0, workers=0)
+    covariance = np.cov(images.reshape(-1, 3).T.astype(float), bias=True)
+    np.testing.assert_allclose(colour @ colour.T, covariance, rtol=1e-5, atol=1e-6)
+
+
 def test_mean_of_a_sample_is_drawn_by_seed() -> None:
     images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((2, 2, 3), np.uint8)
 

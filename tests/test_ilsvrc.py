@@ -13,6 +13,7 @@ import pytest
 from ilsvrc import DEVKIT, TRAIN, VAL, Ilsvrc, downloaded, ilsvrc, meta_mat, nested, unpacked
 from trees import labelled, tarred, written, zipped
 
+from tinyalex.checkpoint import load
 from tinyalex.cli import main
 from tinyalex.data.dataset import Dataset
 from tinyalex.data.matlab import read_table
@@ -32,13 +33,15 @@ def check_labels(dataset: Dataset, made: Ilsvrc) -> None:
     }
 
 
-def test_a_thousand_classes_from_the_tars(tmp_path: Path) -> None:
+def test_a_thousand_classes_from_the_tars(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = ilsvrc(classes=1000, train=2, val=1)
-    source = downloaded(tmp_path / "imagenet", made)
+    source, run = downloaded(tmp_path / "imagenet", made), tmp_path / "run"
     before = [(file.name, file.stat().st_mtime_ns) for file in sorted(source.iterdir())]
-    pack(source, tmp_path / "packed", 8, workers=2, say=lambda line: None)
+    pack(source, tmp_path / "packed", 32, workers=2, say=lambda line: None)
     for path in (source, tmp_path / "packed"):
-        dataset = open_dataset(path, 8)
+        dataset = open_dataset(path, 32)
         check_labels(dataset, made)
         assert dataset.notes == ()
     # The trap: the devkit's ids taken for ranks among the WordNet ids would seldom be right.
@@ -47,6 +50,13 @@ def test_a_thousand_classes_from_the_tars(tmp_path: Path) -> None:
     assert dataset.val is not None
     assert np.mean(dataset.val.labels[np.argsort(dataset.val.names)] == wrong) < 0.02
     assert before == [(file.name, file.stat().st_mtime_ns) for file in sorted(source.iterdir())]
+
+    command = ["train", "--data", str(tmp_path / "packed"), "--arch", "mini", "-b", "8"]
+    assert main([*command, "--max-steps", "2", "--output-dir", str(run)]) == 0
+    assert load(run / "last.npz").classes == tuple(sorted(made.words))
+    capsys.readouterr()
+    assert main(["eval", str(run), "--data", str(tmp_path / "packed")]) == 0
+    assert "1,000 validation images" in capsys.readouterr().out
 
 
 def everything(dataset: Dataset) -> dict[str, tuple[int, bytes]]:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyalex.data.dataset import Split
+from tinyalex.data.parallel import in_order
 
 # What a seed is used for here. Two purposes must not draw the same numbers.
 _ORDER, _SAMPLE = 0x0D, 0x5A
@@ -20,6 +22,7 @@ _AHEAD = 2  # batches under way while one is used
 KEEP_BYTES = 2**30
 # Images from which the mean is taken: enough that another thousand would not move it by a level.
 MEAN_IMAGES = 10_000
+EXACT_ROWS = 256  # so many products of two uint8 add up to less than 2**24: exact in float32
 
 Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
@@ -167,25 +170,28 @@ def mean_and_colour(
     with a ~ N(0, 0.1) is the colour shift of the paper (whose text says eigenvalue where its code
     has the standard deviation).
     limit: of more images than this a sample is taken, drawn by `seed`.
-    progress: called with the number of images of each batch that is done.
+    progress: called with the number of images that are done since the last call.
 
-    The sums are of integers below 2**53, so they are exact in any order.
+    The sums are of integers that the types hold, so they are exact in any order.
     """
     indices = np.arange(len(split.labels))
     if len(indices) > limit:
         sample = np.random.default_rng([seed, _SAMPLE]).choice(len(indices), limit, replace=False)
         indices = np.sort(sample)
-    total = np.zeros((size, size, 3), np.int64)
+    total = np.zeros((size, size, 3), np.uint32)  # of at most 16 million images
     products = np.zeros((3, 3), np.float64)  # symmetric: the lower triangle is all eigh reads
-    planes = np.empty((3, size * size), np.float64)
-    for batch in batches(split, indices, 32, workers=workers):
-        total += batch.images.sum(axis=0, dtype=np.uint32)
-        for image in batch.images:
-            planes[...] = image.reshape(-1, 3).T
-            for i, j in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)):
-                products[i, j] += planes[i] @ planes[j]
-        if progress:
-            progress(len(batch.labels))
+    with closing(in_order(split.read, indices.tolist(), workers)) as images:
+        for image in images:
+            total += image
+            for first in range(0, size, EXACT_ROWS):
+                rows = image[first : first + EXACT_ROWS].reshape(-1, 3 * size).astype(np.float32)
+                for apart in range(3):  # the columns are R G B R G B ...
+                    # No matrix product: BLAS would wake its threads thousands of times a second.
+                    sums = np.einsum("rc,rc->c", rows[:, : 3 * size - apart], rows[:, apart:])
+                    for j in range(3 - apart):
+                        products[j + apart, j] += sums[j::3].sum(dtype=np.float64)
+            if progress:
+                progress(1)
     mean = (total / len(indices)).astype(np.float32)
 
     count = len(indices) * size * size

@@ -62,9 +62,11 @@ def pack(
             say(f"{target} is a finished pack already.")
             return
         _check_space(target, splits, size)
+        sha256: dict[str, str] = {}
         for name, split in splits.items():
             with Writer(target, name, split, layout.source, size) as writer:
                 writer.write_images(workers, skip=on_bad_image == "skip")
+            sha256[f"{name}.rgb"] = writer.sha256.hexdigest()
             if name == "train" and (empty := layout.train.keys() - writer.written):
                 raise DataError(
                     f"No training image of {some(sorted(empty))} can be decoded. Mend some, or "
@@ -73,7 +75,7 @@ def pack(
             if writer.left_out:
                 notes.append(note_on(writer.left_out))
         _statistics(target, size, workers)
-        _finish(target, layout, size, list(splits), notes)
+        _finish(target, layout, size, list(splits), sha256, notes)
     except OSError as cause:
         raise WriteError(
             f"Cannot write the pack {target}: {cause.strerror}. What is done is kept: free some "
@@ -136,8 +138,15 @@ def _statistics(target: Path, size: int, workers: int) -> None:
         write_whole(target / name, file.getvalue())
 
 
-def _finish(target: Path, layout: Layout, size: int, splits: list[str], notes: list[str]) -> None:
-    """Writes pack.json, which makes the files a pack."""
+def _finish(
+    target: Path,
+    layout: Layout,
+    size: int,
+    splits: list[str],
+    sha256: dict[str, str],
+    notes: list[str],
+) -> None:
+    """Writes pack.json, which makes the files a pack. sha256: of the files where it is known."""
     names = [f"{split}.{kind}" for split in splits for kind in ("rgb", "jsonl")]
     manifest = {
         "size": size,
@@ -146,7 +155,10 @@ def _finish(target: Path, layout: Layout, size: int, splits: list[str], notes: l
         "titles": layout.titles,
         "notes": notes,
         "files": {
-            name: {"bytes": (target / name).stat().st_size, "sha256": digest(target / name)}
+            name: {
+                "bytes": (target / name).stat().st_size,
+                "sha256": sha256.get(name) or digest(target / name),
+            }
             for name in (*names, "mean.npy", "colour.npy")
         },
     }

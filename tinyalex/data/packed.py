@@ -156,6 +156,11 @@ def check_size(path: Path, name: str, manifest: dict[str, Any]) -> None:
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    return hashed(path).hexdigest()
+
+
+def hashed(path: Path) -> hashlib._Hash:
+    """The SHA-256 of a file, which can be updated with what is appended to it."""
     sha256 = hashlib.sha256()
     with (
         open(path, "rb", buffering=0) as file,
@@ -171,4 +176,4 @@ def digest(path: Path) -> str:
         while block := file.read(2**22):
             sha256.update(block)
             bar.update(len(block))
-    return sha256.hexdigest()
+    return sha256

@@ -19,9 +19,12 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """`work(item)` for each of `items`, in their order, computed ahead by `workers` threads.
 
-    What `work` raises is raised here. When the iterator has ended, has raised or is closed, its
-    threads have ended too.
+    workers: 0 computes in the caller. What `work` raises is raised here. When the iterator has
+    ended, has raised or is closed, its threads have ended too.
     """
+    if workers == 0:
+        yield from map(work, items)
+        return
 
     def handful(first: int) -> list[Result]:
         return [work(item) for item in items[first : first + _TOGETHER]]
