@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image, ImageColor
 
-from tinyalex import show
+from tinyalex import canvas, show
 from tinyalex.errors import WriteError
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,7 +37,7 @@ def run(epochs: int, steps: int = 10, running: int = 0, val: bool = True) -> lis
 
 def pixels(figure: Figure, folder: Path) -> Pixels:
     """What `save` writes, read back: uint8 (height, width, 3). Nothing reaches the border."""
-    show.save(figure, folder / "picture.png")
+    canvas.save(figure, folder / "picture.png")
     with Image.open(folder / "picture.png") as image:
         assert image.format == "PNG"
         picture = np.asarray(image.convert("RGB"))
@@ -207,7 +207,7 @@ def test_save_says_what_it_cannot_write(place: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(WriteError, match=place):
-        show.save(show.curves(run(1), "a run"), tmp_path / place)
+        canvas.save(show.curves(run(1), "a run"), tmp_path / place)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -25,7 +25,16 @@ RUN = "folder of a run, or an .npz file in it"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with the nearest known flag or command in its error."""
+    """argparse, with the nearest known flag or command in its error.
+
+    more: what stands below the help, line by line, and takes a moment to look up.
+    """
+
+    more: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        help = super().format_help()
+        return help if self.more is None else f"{help}\n{self.more()}\n"
 
     def error(self, message: str) -> NoReturn:
         hint = ""
@@ -127,16 +136,19 @@ def parser() -> Parser:
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
 
     sub = command("summary", "layers, parameters, multiply-adds and memory of a network", _summary)
-    sub.add_argument("--arch", default="alexnet", choices=tuple(ARCHITECTURES), help="network")
+    _add_arch(sub, "alexnet")
+    sub.add_argument(
+        "--compare", action="store_true", help="how the networks called AlexNet differ, and why"
+    )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = command("gradcheck", "check every gradient of a network numerically", _gradcheck)
-    sub.add_argument("--arch", default="mini", choices=tuple(ARCHITECTURES), help="network")
+    _add_arch(sub, "mini")
     sub.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the numbers tried")
 
     sub = command("compare", "hold a backend against the reference, op by op", _compare)
     sub.add_argument("--backend", default="gpu", choices=BACKENDS, help="which (default: gpu)")
-    sub.add_argument("--arch", default="mini", choices=tuple(ARCHITECTURES), help="network")
+    _add_arch(sub, "mini")
     sub.add_argument("--steps", type=whole(1), default=1, metavar="INT", help="training steps")
     sub.add_argument(
         "-b", "--batch-size", type=whole(1), default=2, metavar="INT", help="images a step"
@@ -149,13 +161,14 @@ def parser() -> Parser:
     )
 
     sub = command("show", "draw pictures of a run", _show)
-    sub.add_argument("what", choices=("curves", "filters", "predictions"), help="which picture")
+    what = ("curves", "filters", "predictions", "neighbors", "confusion")
+    sub.add_argument("what", choices=what, help="which picture")
     sub.add_argument("source", metavar="RUN", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
     sub.add_argument("-o", "--output", metavar="FILE", help="PNG to write (default: in the run)")
 
     sub = command("bench", "speed per layer and of a whole training step", _bench)
-    sub.add_argument("--arch", default="alexnet", choices=tuple(ARCHITECTURES), help="network")
+    _add_arch(sub, "alexnet")
     sub.add_argument(
         "-b", "--batch-size", type=whole(1), default=32, metavar="INT", help="images a step"
     )
@@ -165,10 +178,42 @@ def parser() -> Parser:
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
+    sub = command(
+        "reproduce", "the paper's experiments again, beside the paper's numbers", _reproduce
+    )
+    sub.more = _experiments
+    sub.add_argument("name", metavar="NAME", help="one of those below, or all, for a page of them")
+    sub.add_argument("--data", help="images to train on (default: the built-in ones)")
+    sub.add_argument("--arch", metavar="STR", help="network (default: the experiment's own)")
+    sub.add_argument("--epochs", type=whole(1), metavar="INT", help="of each run")
+    sub.add_argument("--seeds", type=whole(1), metavar="INT", help="runs of each network")
+    sub.add_argument(
+        "--run",
+        dest="source",
+        metavar="RUN",
+        help=f"a trained run to look at (default: train one): {RUN}",
+    )
+    sub.add_argument("--layer", metavar="STR", help="look at this convolution (default: at each)")
+    sub.add_argument("--backend", default="auto", choices=BACKENDS, help="who computes")
+    sub.add_argument("--quick", action="store_true", help="a size that ends within 3 minutes")
+    sub.add_argument(
+        "-o", "--output-dir", default="runs/reproduce", help="folder (default: runs/reproduce)"
+    )
+
     _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
 
     command("doctor", "what this machine has, and what to install", _doctor)
     return top
+
+
+def _add_arch(parser: Parser, default: str) -> None:
+    parser.add_argument(
+        "--arch",
+        default=default,
+        metavar="STR",
+        help=f"network ({', '.join(ARCHITECTURES)}; mini+tanh is mini with a change), "
+        f"default {default}",
+    )
 
 
 def _add_data(parser: Parser) -> None:
@@ -220,7 +265,11 @@ def _train(arguments: argparse.Namespace) -> None:
 
     config, resumed = Config(), None
     if arguments.resume:
-        path = checkpoint.find(arguments.resume, "last.npz")
+        if "weights" in arguments:
+            raise UsageError(
+                "--resume goes on with a run's own weights; --weights starts a new run. Give one."
+            )
+        path = checkpoint.find(arguments.resume, "last.npz", "best.npz")
         resumed = path, checkpoint.load(path)
         saved = {name: value for name, value in resumed[1].config.items() if name != "output_dir"}
         config = from_mapping(saved, config, str(path))
@@ -310,6 +359,13 @@ def _read(path: str) -> bytes:
 def _summary(arguments: argparse.Namespace) -> None:
     from tinyalex.summary import summary, table
 
+    if arguments.compare:
+        from tinyalex import differences
+        from tinyalex.backend import get_backend
+
+        found = differences.compared(get_backend("auto"))
+        print(json.dumps(found) if arguments.json else differences.table(found))
+        return
     architecture = get_architecture(arguments.arch)
     print(json.dumps(summary(architecture)) if arguments.json else table(architecture))
 
@@ -375,8 +431,25 @@ def _show(arguments: argparse.Namespace) -> None:
         if arguments.what == "filters":
             pictures.filters(networks[0], path)
         else:
-            pictures.predictions(networks[0], open_data_of(checkpoints[0], arguments.data), path)
+            draw = getattr(pictures, arguments.what)
+            draw(networks[0], open_data_of(checkpoints[0], arguments.data), path)
     print(path)
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    from tinyalex.reproduce import reproduce
+    from tinyalex.reproduce.experiment import Request
+
+    asked = ("data", "arch", "epochs", "seeds", "backend", "quick", "layer")
+    values = {name: getattr(arguments, name) for name in asked}
+    request = Request(folder=Path(arguments.output_dir), run=arguments.source, **values)
+    reproduce(arguments.name, request)
+
+
+def _experiments() -> str:
+    from tinyalex.reproduce import listing
+
+    return f"experiments:\n{listing()}"
 
 
 def _bench(arguments: argparse.Namespace) -> None:

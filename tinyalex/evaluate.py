@@ -84,6 +84,19 @@ def evaluate(
     return Scores(count, loss / count, wrong1 / count, wrong5 / count)
 
 
+def confusion(
+    networks: Sequence[Network], split: Split, batch_size: int, *, workers: int = 2
+) -> npt.NDArray[np.int64]:
+    """How many images of each class (rows) were answered with which (columns), in one view."""
+    count = len(split.labels)
+    classes = networks[0].architecture.classes
+    counts = np.zeros((classes, classes), np.int64)
+    for batch in batches(split, np.arange(count), batch_size, workers=workers):
+        answers = probabilities(networks, batch.images).argmax(1)
+        np.add.at(counts, (batch.labels, answers), 1)
+    return counts
+
+
 def interval(error: float, images: int) -> tuple[float, float]:
     """Wilson's 95 % confidence interval for an error rate measured on so many images."""
     z2 = 1.959964**2

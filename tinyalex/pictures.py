@@ -1,53 +1,133 @@
-"""The pictures of a run: what is taken from where. How they are drawn: `tinyalex.show`."""
+"""The pictures of a run: what is taken from where.
+
+How they are drawn: `tinyalex.show` and `tinyalex.show_units`.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from tinyalex import show
-from tinyalex.data.dataset import Dataset
+from tinyalex import canvas, show, show_units
+from tinyalex.data.batches import Pixels
+from tinyalex.data.dataset import Dataset, Split
+from tinyalex.evaluate import confusion as count_confusions
 from tinyalex.evaluate import probabilities
+from tinyalex.neighbors import LAYER, NEAREST, PIXELS, Neighbors
+from tinyalex.neighbors import neighbors as find_neighbors
 from tinyalex.network import Network
-from tinyalex.rows import LRN, Conv2d
+from tinyalex.rows import Conv2d
 from tinyalex.run import RunFolder
+from tinyalex.units import towers
 
-EXAMPLES = 8  # the paper's Figure 4 shows so many
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXAMPLES, QUERIES = 8, 5  # of the paper's Figure 4, left and right
+BATCH = 128
 
 
 def curves(folder: RunFolder, path: Path) -> None:
     """Loss and errors over the epochs."""
     config = tomllib.loads((folder.path / "config.toml").read_text(encoding="utf-8"))
     images = Path(config["data"]).name if "data" in config else "shapes"
-    show.save(show.curves(folder.records(), f"{config['arch']} on {images}"), path)
+    canvas.save(show.curves(folder.records(), f"{config['arch']} on {images}"), path)
 
 
 def filters(network: Network, path: Path) -> None:
     """The first layer's kernels, tower a above tower b."""
-    rows = network.architecture.rows
-    first = next(row for row in rows if isinstance(row, Conv2d))
-    towers = max(row.groups for row in rows if isinstance(row, Conv2d | LRN))
-    weight = network.ops.to_numpy(network.parameters[f"{first.name}.weight"])
-    title = f"{first.name} of {network.architecture.name}: {len(weight)} kernels"
-    show.save(show.filters(weight, towers, title), path)
+    name, weight = first_kernels(network)
+    title = f"{name} of {network.architecture.name}: {len(weight)} kernels"
+    canvas.save(show.filters(weight, towers(network), title), path)
+
+
+def first_kernels(network: Network) -> tuple[str, npt.NDArray[np.float32]]:
+    """The first convolution's name and weights, (O, kh, kw, 3)."""
+    first = next(row for row in network.architecture.rows if isinstance(row, Conv2d))
+    return first.name, network.ops.to_numpy(network.parameters[f"{first.name}.weight"])
 
 
 def predictions(network: Network, dataset: Dataset, path: Path) -> None:
     """Answers on images spread evenly over the validation split, or the training split."""
-    split, which = (
-        (dataset.train, "training") if dataset.val is None else (dataset.val, "validation")
-    )
-    chosen = np.linspace(0, len(split.labels) - 1, min(EXAMPLES, len(split.labels))).astype(int)
+    (split, which), chosen = looked_at(dataset), examples(dataset)
     images = np.stack([split.read(i) for i in chosen])
     title = f"{network.architecture.name} on {which} images of {dataset.name}"
-    show.save(
+    canvas.save(
         show.predictions(
             images, probabilities([network], images), split.labels[chosen], dataset.titles, title
         ),
         path,
     )
+
+
+def looked_at(dataset: Dataset) -> tuple[Split, str]:
+    """The validation images, or where there are none the training images, and which they are."""
+    if dataset.val is None:
+        return dataset.train, "training"
+    return dataset.val, "validation"
+
+
+def examples(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """Which of the images that are looked at stand for all: spread evenly over them."""
+    count = len(looked_at(dataset)[0].labels)
+    return np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
+
+
+def neighbors(network: Network, dataset: Dataset, path: Path) -> None:
+    """Validation images and the training images nearest to them in the last hidden layer."""
+    found = find_neighbors(network, dataset)
+    title = f"{network.architecture.name} on {dataset.name}: nearest training images"
+    canvas.save(neighbors_figure(found, dataset, title, in_words(found, dataset)), path)
+
+
+def neighbors_figure(found: Neighbors, dataset: Dataset, title: str, how: str) -> Figure:
+    """Of up to five classes the first validation image, and its neighbours."""
+    train, val = dataset.train, dataset.val
+    assert val is not None
+    labels = val.labels[found.queries]
+    classes, first = np.unique(labels, return_index=True)  # of each class the first image
+    chosen = first[np.linspace(0, len(classes) - 1, min(QUERIES, len(classes))).astype(int)]
+    near = found.nearest[LAYER][chosen]
+
+    def names(labels: npt.NDArray[np.int32]) -> list[str]:
+        return [dataset.titles[label] for label in labels]
+
+    return show_units.neighbors(
+        np.stack([val.read(int(i)) for i in found.queries[chosen]]),
+        np.stack([_read_all(train, row) for row in near]),
+        names(labels[chosen]),
+        [names(train.labels[row]) for row in near],
+        title,
+        how,
+    )
+
+
+def _read_all(split: Split, indices: npt.NDArray[np.int64]) -> Pixels:
+    return np.stack([split.read(int(i)) for i in indices])
+
+
+def in_words(found: Neighbors, dataset: Dataset) -> str:
+    """How many neighbours are of the same class, by the network, by pixels and by chance."""
+    layer, pixels = (100 * found.same_class(dataset, s).mean() for s in (LAYER, PIXELS))
+    return (
+        f"Of the {NEAREST} nearest of {len(found.points):,} images, {layer:.1f} % are of the same "
+        f"class; of the nearest in pixels {pixels:.1f} %; by chance "
+        f"{100 * found.chance(dataset):.1f} %"
+    )
+
+
+def confusion(network: Network, dataset: Dataset, path: Path) -> None:
+    """Which class was taken for which, of the validation or else of the training images."""
+    split, which = looked_at(dataset)
+    counts = count_confusions([network], split, BATCH)
+    total, wrong = counts.sum(), counts.sum() - np.trace(counts)
+    title = f"{network.architecture.name} on {which} images of {dataset.name}"
+    how = f"{wrong:,} of {total:,} images wrong: top-1 error {100 * wrong / total:.2f} %"
+    canvas.save(show_units.confusion(counts, dataset.titles, title, how), path)
 
 
 def draw_all(folder: RunFolder, network: Network, dataset: Dataset) -> None:

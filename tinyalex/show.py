@@ -1,26 +1,37 @@
-"""Pictures of a run: its curves, its first filters and its predictions, written as PNG files.
+"""Pictures of a run: its curves, its first filters and its predictions.
 
-matplotlib is imported inside the functions, because commands that draw nothing should not wait for
-it; and never as pyplot, which keeps figures in global state and may look for a screen. Places and
-lengths are in pixels, from the top left corner.
+Places and lengths are in pixels, from the top left corner. See `tinyalex.canvas`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import math
-import os
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.errors import WriteError
+from tinyalex.canvas import (
+    BAR,
+    BLUE,
+    FOOTER,
+    HEADER,
+    HOW,
+    MARGIN,
+    MIST,
+    OCHRE,
+    PALE,
+    RULE,
+    TEXT,
+    TRUE_BAR,
+    add_axes,
+    dress,
+    new_figure,
+    shortened,
+    write,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +39,6 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
-DPI = 128  # a power of two, so that pixels to inches and back is exact
-MARGIN, HEADER, FOOTER = 40, 80, 64
-
-TEXT, PALE, RULE = "#22272e", "#6a727d", "#d5d9de"
-BLUE, OCHRE, MIST = "#1f4e79", "#c27c1a", "#b9c6d6"
-BAR, TRUE_BAR = "#cdd8e4", "#ec7d75"  # light enough for dark text, and apart in grey
 END: dict[str, Any] = {"markevery": [-1], "markersize": 5, "clip_on": False}  # a dot ends a line
 
 
@@ -48,8 +53,8 @@ def curves(records: Sequence[Record], title: str) -> Figure:
     left = epochs[0]["epoch"] - 1 if epochs else 0
     right = max([left + 1, *x[-1:], *(record["epoch"] for record in epochs)])
 
-    figure = _figure(1400, 650, title)
-    loss, error = _axes(figure, 96, 136, 500, 370), _axes(figure, 744, 136, 500, 370)
+    figure = new_figure(1400, 650, title)
+    loss, error = add_axes(figure, 96, 136, 500, 370), add_axes(figure, 744, 136, 500, 370)
     if steps:
         y = [record["loss"] for record in steps]
         loss.plot(x, y, ".-", color=MIST, linewidth=0.8, label="training, by step", **END)
@@ -59,7 +64,7 @@ def curves(records: Sequence[Record], title: str) -> Figure:
     for axes, name in ((loss, "Loss"), (error, "Error, percent")):
         axes.set_xlim(left, right)
         axes.set_ylim(bottom=0)
-        _dress(axes, name, "epoch" if epochs else "step")
+        dress(axes, name, "epoch" if epochs else "step")
         _mark_rates(axes, epochs, room=(right - left) / 8)
     _label_ends(loss, {BLUE: (last, f"{last:#.3g}")})
     _label_ends(
@@ -67,7 +72,7 @@ def curves(records: Sequence[Record], title: str) -> Figure:
     )
     if not epochs:
         error.set_axis_off()
-        _text(figure, 744, 321, "Errors follow when the first epoch is finished.", 9, color=PALE)
+        write(figure, 744, 321, "Errors follow when the first epoch is finished.", 9, color=PALE)
 
     lines, names = loss.get_legend_handles_labels()
     style = {"ncols": 3, "frameon": False, "borderpad": 0, "borderaxespad": 2.5, "handlelength": 3}
@@ -75,11 +80,18 @@ def curves(records: Sequence[Record], title: str) -> Figure:
     return figure
 
 
-def filters(weight: npt.NDArray[np.floating[Any]], towers: int, title: str) -> Figure:
+def filters(
+    weight: npt.NDArray[np.floating[Any]],
+    towers: int,
+    title: str,
+    how: str = "",
+    labels: Sequence[str] = (),
+) -> Figure:
     """The first layer's kernels as in the paper's Figure 3, one tower above the other.
 
     weight: (O, kh, kw, 3). Every kernel is scaled by its own largest weight, so that weak kernels
-    show their shape too; zero is the same grey in all of them.
+    show their shape too; zero is the same grey in all of them. how: a line below the title.
+    labels: none, or what to write above each tower.
     """
     count, kh, kw, _ = weight.shape
     largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
@@ -90,7 +102,7 @@ def filters(weight: npt.NDArray[np.floating[Any]], towers: int, title: str) -> F
     columns = min(per_tower, 16 if count > 32 else 8)  # 96 kernels: 6 rows of 16, as in the paper
     rows = math.ceil(per_tower / columns)
     zoom = max(1, (1056 if count > 32 else 720) // (columns * kw))
-    gap, tower_gap = 4, 16
+    gap, tower_gap = 4, 56 if labels else 16
     across, down = kw * zoom + gap, kh * zoom + gap
     canvas_width, canvas_height = columns * across - gap, towers * (rows * down + tower_gap)
     canvas = np.full((canvas_height - gap - tower_gap, canvas_width, 3), 255, np.uint8)
@@ -100,12 +112,15 @@ def filters(weight: npt.NDArray[np.floating[Any]], towers: int, title: str) -> F
         y, x = (tower * rows + row) * down + tower * tower_gap, column * across
         canvas[y : y + kh * zoom, x : x + kw * zoom] = kernel.repeat(zoom, 0).repeat(zoom, 1)
 
-    width, height = max(canvas_width + 2 * MARGIN, 900), HEADER + len(canvas) + FOOTER
-    figure = _figure(width, height, title)
+    top = HEADER + (HOW if how else 0) + (36 if labels else 0)
+    width, height = max(canvas_width + 2 * MARGIN, 900), top + len(canvas) + FOOTER
+    figure = new_figure(width, height, title, how)
     figure.figimage(canvas, MARGIN, FOOTER, origin="upper")
+    for tower, label in enumerate(labels):
+        write(figure, MARGIN, top + tower * (rows * down + tower_gap) - 12, label, 10)
     kernels = f"{count} kernels of {kh} x {kw} x 3" + (f" in {towers} towers" if towers > 1 else "")
     note = f"{kernels}; every kernel is scaled by its largest weight, and grey is zero."
-    _text(figure, MARGIN, height - 24, note, 9, color=PALE)
+    write(figure, MARGIN, height - 24, note, 9, color=PALE)
     return figure
 
 
@@ -115,11 +130,12 @@ def predictions(
     labels: npt.NDArray[np.integer[Any]] | None,
     titles: Sequence[str],
     title: str,
+    how: str = "",
 ) -> Figure:
     """Up to eight images and their five most probable classes, as in the paper's Figure 4.
 
     images: uint8 (n, S, S, 3). probs: (n, classes). labels: int (n,), or None where the true
-    classes are not known. titles: the names of the classes.
+    classes are not known. titles: the names of the classes. how: a line below the title.
     """
     from matplotlib.patches import Rectangle
 
@@ -128,46 +144,28 @@ def predictions(
     cell = side + name_height + bars * bar + gap
     columns = max(2, min(4, len(images)))  # never too narrow for the title
     width = columns * (side + gap) - gap + 2 * MARGIN
-    height = HEADER + math.ceil(len(images) / columns) * cell - gap + FOOTER
-    figure = _figure(width, height, title)
+    top = HEADER + (HOW if how else 0)
+    height = top + math.ceil(len(images) / columns) * cell - gap + FOOTER
+    figure = new_figure(width, height, title, how)
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
-        x, y = MARGIN + column * (side + gap), HEADER + row * cell
-        picture = _axes(figure, x, y, side, side)
+        x, y = MARGIN + column * (side + gap), top + row * cell
+        picture = add_axes(figure, x, y, side, side)
         picture.imshow(image)
         picture.set_axis_off()
         if labels is not None:
-            _text(figure, x, y + side + 28, _shortened(titles[labels[i]], 11, side), 11)
+            write(figure, x, y + side + 28, shortened(titles[labels[i]], 11, side), 11)
         y += side + name_height
         for c in np.argsort(-probs[i], kind="stable")[:bars]:
             color = TRUE_BAR if labels is not None and c == labels[i] else BAR
             corner, length = (x / width, 1 - (y + bar - 4) / height), probs[i, c] * side / width
             figure.add_artist(Rectangle(corner, length, (bar - 4) / height, color=color, lw=0))
-            _text(figure, x + 8, y + 17, _shortened(titles[c], 8.5, side - 80), 8.5)
-            _text(figure, x + side, y + 17, f"{100 * probs[i, c]:.1f} %", 8.5, ha="right")
+            write(figure, x + 8, y + 17, shortened(titles[c], 8.5, side - 80), 8.5)
+            write(figure, x + side, y + 17, f"{100 * probs[i, c]:.1f} %", 8.5, ha="right")
             y += bar
     note = "The most probable classes" + ("." if labels is None else "; the true one is red.")
-    _text(figure, MARGIN, height - 24, note, 9, color=PALE)
+    write(figure, MARGIN, height - 24, note, 9, color=PALE)
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes the figure as a PNG file; a picture already there is replaced by a whole one only."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            temporary.write_bytes(png.getvalue())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write the picture {path}: {error.strerror}. It needs a folder that exists, "
-            "that you may write to, and that has space left."
-        ) from error
 
 
 def _latest(records: Sequence[Record], event: str) -> list[Record]:
@@ -210,18 +208,6 @@ def _plot(axes: Axes, epochs: Sequence[Record], key: str, scale: float, color: s
     return last
 
 
-def _dress(axes: Axes, name: str, unit: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_title(name, loc="left", fontsize=10, color=TEXT, pad=20)
-    axes.set_xlabel(unit, fontsize=9, color=TEXT)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=9, color=RULE, labelcolor=TEXT)
-    axes.grid(axis="y", color=RULE, linewidth=0.5)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(PALE)
-
-
 def _mark_rates(axes: Axes, epochs: Sequence[Record], room: float) -> None:
     """A line wherever the learning rate changed, labelled where the last label is `room` away."""
     place, labelled = axes.get_xaxis_transform(), -math.inf
@@ -242,38 +228,3 @@ def _label_ends(axes: Axes, labels: Mapping[str, tuple[float, str]]) -> None:
         if math.isfinite(value):
             y = max(value, y + 0.06 * (top - bottom))  # neighbours make room
             axes.text(1.03, y, text, transform=place, va="center", fontsize=9, color=color)
-
-
-def _figure(width: int, height: int, title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    _text(figure, MARGIN, 48, _shortened(title, 12, width - 2 * MARGIN), 12)
-    return figure
-
-
-def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
-    w, h = figure.bbox.size
-    return figure.add_axes((x / w, 1 - (y + height) / h, width / w, height / h))
-
-
-def _text(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
-    """Writes one line that stands on y. A $ in a class or folder name is a dollar sign."""
-    w, h = figure.bbox.size
-    figure.text(x / w, 1 - y / h, text, fontsize=size, parse_math=False, **{"color": TEXT} | style)
-
-
-def _shortened(text: str, size: float, width: float) -> str:
-    """The text, its end replaced by an ellipsis if it is longer than `width`."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    def too_long(text: str) -> bool:
-        font = FontProperties(size=size)
-        points = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
-        return bool(points * DPI / 72 > width)
-
-    if not too_long(text):
-        return text
-    fit = bisect_left(range(len(text)), True, key=lambda i: too_long(text[: i + 1] + "…"))
-    return text[:fit].rstrip() + "…"

@@ -1,0 +1,88 @@
+"""`tinyalex reproduce`: what the paper showed, once more, at a size for a laptop or one GPU."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from tinyalex.errors import TinyalexError, UsageError, nearest
+from tinyalex.reproduce.ablations import ABLATIONS
+from tinyalex.reproduce.experiment import Experiment, Request, write
+from tinyalex.reproduce.initial import INITIAL
+from tinyalex.reproduce.looking import LOOKING
+from tinyalex.reproduce.page import write_page
+from tinyalex.reproduce.race import RELU_VS_TANH
+from tinyalex.reproduce.sharing import SHARING
+from tinyalex.reproduce.views import VIEWS
+from tinyalex.run import StoppedBySignal
+
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e for e in (RELU_VS_TANH, *ABLATIONS, INITIAL, SHARING, *LOOKING, VIEWS)
+}
+TAKE_A_RUN = tuple(e.name for e in (*LOOKING, VIEWS))
+TAKE_A_LAYER = ("maps",)
+
+
+def reproduce(name: str, request: Request) -> None:
+    """Runs an experiment, or with `all` each of them, and writes what it found.
+
+    Raises UsageError with the nearest name if there is none of that name.
+    """
+    if name == "all":
+        reproduce_all(request)
+        return
+    if name not in EXPERIMENTS:
+        known = (*EXPERIMENTS, "all")
+        raise UsageError(
+            f"There is no experiment {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+        )
+    for flag, value, takers in (
+        ("--run", request.run, TAKE_A_RUN),
+        ("--layer", request.layer, TAKE_A_LAYER),
+    ):
+        if value is not None and name not in takers:
+            raise UsageError(f"{name} takes no {flag}. It is for {', '.join(takers)}.")
+    experiment = EXPERIMENTS[name]
+    began = time.monotonic()
+    request.say(f"{name}: {experiment.title}")
+    answer = experiment.run(request, experiment.title)
+    write(experiment, answer, request, time.monotonic() - began)
+    request.say(f"The paper: {experiment.paper}")
+    request.say(f"Here: {answer.found}")
+    request.say(f"{request.folder / name}: figure.png, table.md, result.json")
+
+
+def reproduce_all(request: Request) -> None:
+    """Every experiment, one after another, and a page of them.
+
+    One that fails does not keep the others from running. Then TinyalexError is raised in the end,
+    with the exit code of the first.
+    """
+    failed: dict[str, TinyalexError] = {}
+    for name in EXPERIMENTS:
+        try:
+            run = request.run if name in TAKE_A_RUN else None
+            layer = request.layer if name in TAKE_A_LAYER else None
+            reproduce(name, replace(request, run=run, layer=layer))
+        except StoppedBySignal:
+            raise
+        except TinyalexError as error:
+            failed[name] = error
+            request.say(f"No result: {error}")
+        request.say("")
+    path = write_page(EXPERIMENTS.values(), failed, request)
+    request.say(f"All on one page: {path}")
+    if failed:
+        first = next(iter(failed))
+        summary = TinyalexError(
+            f"{len(failed)} of {len(EXPERIMENTS)} experiments have no result: "
+            f"{', '.join(failed)}. {first}: {failed[first]}"
+        )
+        summary.exit_code = failed[first].exit_code
+        raise summary
+
+
+def listing() -> str:
+    """The names and titles of the experiments, one a line."""
+    width = max(map(len, EXPERIMENTS)) + 2
+    return "\n".join(f"  {e.name:<{width}}{e.title}" for e in EXPERIMENTS.values())

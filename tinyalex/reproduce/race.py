@@ -1,0 +1,140 @@
+"""Figure 1: how many epochs ReLU and tanh take to the same training error."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+from tinyalex import show_experiments
+from tinyalex.architectures import get_architecture
+from tinyalex.errors import DivergedError
+from tinyalex.reproduce.experiment import Answer, Experiment, Request
+from tinyalex.reproduce.training import Record, setting, train
+
+TARGET = 0.25  # training error, as in the figure
+UNITS = {"ReLU": "plain", "tanh": "plain+tanh"}
+RATES = (0.3, 1.0, 3.0)  # times the network's own; each unit runs at the best of these and,
+HIGHER = (10.0, 30.0, 100.0)  # while the highest is the best so far, of these
+SEARCH_EPOCHS = 2  # after which the best is told by the lowest training error
+
+
+def reached(target: float, history: Sequence[Record]) -> float:
+    """The number of epochs, straight lines between them, after which the error was `target`.
+
+    An epoch's error is the mean over its steps. NaN if it never was.
+    """
+    points = [(0.0, 1.0), *((r["epoch"], r["top1_error"]) for r in history)]
+    for (before, high), (after, low) in itertools.pairwise(points):
+        if low <= target:
+            return float(before + (high - target) / (high - low) * (after - before))
+    return math.nan
+
+
+def best_rate(
+    error: Callable[[float], float], own: float, quick: bool
+) -> tuple[float, dict[float, float]]:
+    """The rate with the lowest error, and the errors of all that were tried.
+
+    error: of a rate; DivergedError counts as infinite. own: the network's rate.
+    """
+    found: dict[float, float] = {}
+
+    def measure(factor: float) -> None:
+        rate = float(f"{own * factor:.3g}")
+        try:
+            found[rate] = error(rate)
+        except DivergedError:
+            found[rate] = math.inf
+
+    for factor in RATES[1:] if quick else RATES:
+        measure(factor)
+    for factor in () if quick else HIGHER:
+        if min(found, key=found.__getitem__) < max(found):
+            break
+        measure(factor)
+    return min(found, key=found.__getitem__), found
+
+
+def race(request: Request, title: str) -> Answer:
+    """Searches each unit's rate, then runs both to the target."""
+    name = request.arch or ("mini" if request.quick else "cifar-19pct")
+    recipe = get_architecture(name).recipe
+    longest = request.epochs or (6 if request.quick else 60)
+    search = 1 if request.quick else SEARCH_EPOCHS
+    seeds = range(request.seeds or 1)
+
+    def run(unit: str, seed: int, rate: float, epochs: int) -> list[Record]:
+        return train(
+            request,
+            f"{name}+{UNITS[unit]}",
+            seed,
+            epochs,
+            enough=lambda record: record["top1_error"] <= TARGET,
+            lr=rate,
+            lr_scheduler="constant",
+        )
+
+    best = {}
+    for unit in UNITS:
+        best[unit], errors = best_rate(
+            lambda rate, unit=unit: run(unit, 0, rate, search)[-1]["top1_error"],
+            recipe.lr,
+            request.quick,
+        )
+        if math.isinf(errors[best[unit]]):
+            tried = ", ".join(f"{rate:g}" for rate in errors)
+            raise DivergedError(f"{name} with {unit} diverges at each of the rates {tried}.")
+        request.say(f"{unit}: best rate {best[unit]:g} of {', '.join(f'{r:g}' for r in errors)}")
+
+    histories = {u: [run(u, s, best[u], longest) for s in seeds] for u in UNITS}
+    epochs = {u: [reached(TARGET, h) for h in runs] for u, runs in histories.items()}
+    rows = []
+    for unit, runs in histories.items():
+        for seed, history in zip(seeds, runs, strict=True):
+            when = reached(TARGET, history)
+            last = history[-1]
+            rows.append(
+                (
+                    unit,
+                    f"{best[unit]:g}",
+                    str(seed),
+                    "not reached" if math.isnan(when) else f"{when:.1f}",
+                    f"{100 * last['top1_error']:.1f} % after {last['epoch']}",
+                )
+            )
+    means = {unit: sum(e) / len(e) for unit, e in epochs.items()}
+    ratio = means["tanh"] / means["ReLU"]
+    how = setting(request, name, longest, len(seeds))
+    return Answer(
+        show_experiments.race(histories, TARGET, title, how),
+        in_words(means, ratio, longest),
+        how,
+        ("unit", "rate", "seed", "epochs to 25 % training error", "training error at the end"),
+        rows,
+        {"rates": best, "epochs_to_target": epochs, "ratio": ratio, "target": TARGET},
+    )
+
+
+def in_words(means: dict[str, float], ratio: float, longest: int) -> str:
+    """What was found, also where the target was not reached."""
+    if not math.isnan(ratio):
+        return (
+            f"ReLU reaches 25 % training error after {means['ReLU']:.1f} epochs and tanh after "
+            f"{means['tanh']:.1f}: {ratio:.1f} times as many."
+        )
+    if not math.isnan(means["ReLU"]):
+        least = longest / means["ReLU"]
+        return (
+            f"ReLU reaches 25 % training error after {means['ReLU']:.1f} epochs; tanh has not in "
+            f"{longest}, more than {least:.1f} times as many."
+        )
+    return f"{longest} epochs are too few: ReLU has not reached 25 % training error."
+
+
+RELU_VS_TANH = Experiment(
+    "relu-vs-tanh",
+    "How much sooner does ReLU learn than tanh?",
+    "a four-layer network reaches 25 % training error on CIFAR-10 six times sooner (Figure 1).",
+    race,
+)

@@ -1,0 +1,105 @@
+"""The runs that experiments compare: trained once, kept, and gone on with after an interrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tinyalex import checkpoint
+from tinyalex.config import Config
+from tinyalex.errors import UsageError
+from tinyalex.reproduce.experiment import Request
+from tinyalex.run import StoppedBySignal
+from tinyalex.train import Trainer
+
+Record = dict[str, Any]
+LOG = 10**9  # steps between log lines: an experiment tells of epochs
+
+# What may differ when a run is gone on with: how long, and by whom it is computed.
+FREE = ("epochs", "backend", "gpus", "precision", "workers", "print_freq", "output_dir")
+
+
+def train(
+    request: Request,
+    arch: str,
+    seed: int,
+    epochs: int,
+    *,
+    enough: Callable[[Record], bool] = lambda record: False,
+    **settings: Any,
+) -> list[Record]:
+    """The records of a run's epochs, one each, trained now unless they are there already.
+
+    enough: hears each epoch's record and may end the run. settings: of `Config`, beside the usual.
+    Raises UsageError if the folder has a run of the same name with other settings.
+    """
+    folder = run_folder(request, arch, seed, settings)
+    config = Config(
+        data=request.data,
+        arch=arch,
+        seed=seed,
+        epochs=epochs,
+        backend=request.backend,
+        output_dir=str(folder),
+        **{"print_freq": LOG, **settings},
+    ).resolved()
+    resumed = None
+    if (folder / "last.npz").exists():
+        path = folder / "last.npz"
+        state = checkpoint.load(path)
+        check_same(config, state.config, folder)
+        history = state.progress.history[:epochs]
+        if len(history) == epochs or any(map(enough, history)):
+            return history
+        resumed = path, state
+
+    def after_epoch(record: Record) -> bool:
+        text = f"  {arch}, seed {seed}, epoch {record['epoch']} of {epochs}: training error "
+        text += f"{100 * record['top1_error']:.2f} %"
+        if "val_top1_error" in record:
+            text += f", validation error {100 * record['val_top1_error']:.2f} %"
+        request.say(text)
+        return enough(record)
+
+    try:
+        trainer = Trainer(config, resumed, say=lambda line: None, after_epoch=after_epoch)
+        trainer.run()
+    except StoppedBySignal as stopped:
+        message = "Stopped. The same command goes on from here."
+        raise StoppedBySignal(message, stopped.exit_code - 128) from None
+    return trainer.progress.history
+
+
+def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, Any]) -> Path:
+    """Where a run is kept: its name tells what it is, its rate and when that falls, if given.
+
+    So the runs of experiments that train equally are shared, and no others are in their way.
+    """
+    data = Path(request.data).stem if request.data else "shapes"
+    rate = f"-lr{settings['lr']:g}" if "lr" in settings else ""
+    fall = f"-step{settings['lr_step_size']}" if "lr_step_size" in settings else ""
+    return request.folder / "runs" / f"{data}-{arch}{rate}{fall}-seed{seed}"
+
+
+def check_same(config: Config, saved: Record, folder: Path) -> None:
+    """Raises UsageError if a finished or interrupted run was another than is asked for."""
+    for name, value in asdict(config).items():
+        if name not in FREE and saved.get(name) != value:
+            raise UsageError(
+                f"{folder} was trained with {name} {saved.get(name)}, and now {value} is asked "
+                "for. Choose another folder with --output-dir, or remove that one."
+            )
+
+
+def setting(request: Request, arch: str, epochs: int, seeds: int) -> str:
+    """What the numbers were measured with, in words."""
+    data = Path(request.data).name if request.data else "the built-in images"
+    length = f"{counted(epochs, 'epoch')}, {counted(seeds, 'seed')}"
+    return f"{arch} on {data}, {length}, {request.date}"
+
+
+def counted(number: int, what: str) -> str:
+    """1 seed, 3 seeds."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
