@@ -12,8 +12,11 @@ every literal, because 0 and 0.0 would make the arithmetic double.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -27,9 +30,11 @@ from tinyalex.errors import DeviceMemoryError, UsageError
 __all__ = [
     "SIMULATOR",
     "Array",
+    "Counts",
     "Place",
     "asarray",
     "check_gradient",
+    "counting",
     "cuda",
     "current",
     "empty",
@@ -44,6 +49,7 @@ __all__ = [
     "to_numpy",
     "types",
     "uint32",
+    "unwritten",
     "use",
     "xp",
 ]
@@ -71,8 +77,10 @@ else:
             "what to install."
         )
     import cupy
+    from numba.cuda.core import config
 
     xp = cupy
+    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # some kernels are small: the loss is one number
     inline = cuda.jit(device=True)
 
     @inline
@@ -92,15 +100,74 @@ else:
         return math.exp2(p * math.log2(d))
 
 
+@dataclass
+class Counts:
+    """What was asked of the devices.
+
+    launches: of kernels by their names, and of products as "gemm". bytes: of the arrays that they
+    were given, each once, by the same names. requests: for memory. allocations: how many of these
+    the pool had to pass on, having nothing free. waits: of the host for a device.
+    """
+
+    launches: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    allocations: int = 0
+    waits: int = 0
+    freed: list[int] = field(default_factory=list)  # in the simulator: sizes of arrays now gone
+
+    def launch(self, name: str, arrays: Iterable[Array]) -> None:
+        self.launches[name] += 1
+        self.bytes[name] += sum(a.nbytes for a in arrays)
+
+    def simulate_request(self, a: Array) -> None:
+        """As of a pool that keeps what is freed, and serves each size from its like."""
+        self.requests += 1
+        if a.nbytes in self.freed:
+            self.freed.remove(a.nbytes)
+        else:
+            self.allocations += 1
+        weakref.finalize(a, self.freed.append, a.nbytes)
+
+    def requests_to_cupy(self) -> Any:
+        """A hook in the pool, which hears of CuPy's own arrays too."""
+        counts = self
+
+        class Hook(xp.cuda.MemoryHook):  # type: ignore[misc]  # CuPy has no types
+            def malloc_preprocess(self, **request: int) -> None:
+                counts.requests += 1
+
+            def alloc_preprocess(self, **request: int) -> None:
+                counts.allocations += 1
+
+        return Hook()
+
+
+counts: Counts | None = None  # of the `counting` that is going on
+
+
+@contextmanager
+def counting() -> Iterator[Counts]:
+    """Counts what the work inside asks of the devices."""
+    global counts
+    counts = Counts()
+    try:
+        with nullcontext() if SIMULATOR else counts.requests_to_cupy():
+            yield counts
+    finally:
+        counts = None
+
+
 class Place:
     """Where work runs: a device, a stream on it, and a cuBLAS handle bound to that stream.
 
     Two places may share a device. `with place:` makes it the current one for allocation, launches
-    and products; in the simulator that changes nothing.
+    and products; in the simulator that changes nothing. `launchers` are kernels set up to run here.
     """
 
     def __init__(self, device: int, precision: str = "fp32") -> None:
         self.device = device
+        self.launchers: dict[Any, Any] = {}
         if SIMULATOR:
             return
         from tinyalex.gpu.gemm import Cublas
@@ -132,6 +199,7 @@ class Place:
 
     def synchronize(self) -> None:
         """Waits until all work of this place is done."""
+        _count_wait()
         if not SIMULATOR:
             self.stream.synchronize()
 
@@ -141,8 +209,11 @@ _first: list[Place] = []  # the place of work outside any `with`, made when it i
 
 
 def use(place: Place) -> None:
-    """Makes `place` the one of work outside any `with`."""
+    """Makes `place` the one of this thread's work outside any `with`."""
     _first[:] = [place]
+    if not SIMULATOR:
+        xp.cuda.Device(place.device).use()
+        place.stream.use()
 
 
 def current() -> Place:
@@ -150,16 +221,34 @@ def current() -> Place:
     if _entered:
         return _entered[-1][0]
     if not _first:
-        _first.append(Place(0))
+        use(Place(0))
     return _first[0]
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
-    """An array on the current device; the simulator fills it with what no kernel may leave."""
+    """An array at the current place, from memory that was freed there if there is such."""
     if SIMULATOR:
-        return np.full(shape, np.nan if dtype == np.float32 else 255, dtype)
-    with current(), _full(math.prod(shape) * np.dtype(dtype).itemsize):
+        return unwritten(_counted(np.empty(shape, dtype)))
+    current()
+    with _full(math.prod(shape) * np.dtype(dtype).itemsize):
         return xp.empty(shape, dtype)
+
+
+def unwritten(a: Array) -> Array:
+    """A new array of the simulator, full of what no kernel may leave."""
+    a.fill(np.nan if a.dtype == np.float32 else 255)
+    return a
+
+
+def _counted(a: Array) -> Array:
+    if counts:
+        counts.simulate_request(a)
+    return a
+
+
+def _count_wait() -> None:
+    if counts:
+        counts.waits += 1
 
 
 @contextmanager
@@ -180,21 +269,22 @@ def check_gradient(dy: Array, shape: tuple[int, ...]) -> None:
 
 
 def asarray(a: Any) -> Array:
-    """A copy of a NumPy array on the current device."""
+    """A copy of a NumPy array at the current place; nobody waits until it is there."""
     if a.dtype not in (np.float32, np.int32, np.uint8):
         raise TypeError(f"the GPU backend takes float32, int32 and uint8 arrays, not {a.dtype}")
     if SIMULATOR:
-        return np.array(a, order="C")
-    with current(), _full(a.nbytes):
+        return _counted(np.array(a, order="C"))
+    current()
+    with _full(a.nbytes):
         return xp.asarray(np.ascontiguousarray(a))
 
 
 def to_numpy(a: Array) -> Any:
     """A copy of an array on the host, once all work on it is done."""
+    _count_wait()
     if SIMULATOR:
-        return a.copy()
-    with current() as place:
-        return a.get(stream=place.stream)
+        return np.array(a)
+    return a.get(stream=current().stream)
 
 
 def send(x: Array, source: Place, target: Place) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyalex.gpu import device
 from tinyalex.gpu.device import SIMULATOR, current, xp
 
 Array = Any
@@ -64,6 +65,8 @@ def gemm(
     for array, _, _ in (a, b, c):
         assert array.dtype == np.float32, f"gemm takes float32, not {array.dtype}"
         assert array.flags.c_contiguous, "gemm takes contiguous arrays"
+    if device.counts:
+        device.counts.launch("gemm", (a[0], b[0], c[0]))
     if SIMULATOR:
         interpret(op_a, op_b, m, n, k, a, b, c, batch)
     else:

@@ -9,17 +9,19 @@
 A kernel takes its index, then flat arrays, then floats, then counts, then sizes (int). On a GPU the
 sizes of a layer are baked into the compiled kernel, so that its divisions vanish and its loops
 unroll. What changes from batch to batch is never a size: the number of indices carries it, or a
-Count. Arrays go in as bare pointers under an explicit signature, which makes a launch five times
-cheaper than handing over array objects.
+Count. Arrays go in as bare pointers under an explicit signature, which makes a launch several times
+cheaper than handing over array objects, and a kernel set up for a layer, with its grid and stream,
+is kept for the next step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from tinyalex.gpu import device
 from tinyalex.gpu.device import SIMULATOR, cuda, current, inline, int32, numba, types
 
 Array = Any
@@ -31,6 +33,8 @@ Count = int
 ELEMENTS = {"Floats": types.float32, "Ints": types.int32, "Bytes": types.uint8}
 TYPES = {name: types.CPointer(t) for name, t in ELEMENTS.items()}
 TYPES |= {"float": types.float32, "Count": types.int32, "int": types.int32}
+DTYPES = {name: np.dtype(str(t)) for name, t in ELEMENTS.items()}
+NUMBERS = {"float": np.float32, "Count": int, "int": int}
 
 THREADS = 256
 BLOCKS = 132 * 16  # enough to fill the largest GPU at hand, an H200, twice over
@@ -64,23 +68,42 @@ class kernel:
         On a GPU a thread goes from one to the next without waiting for the others. All have the
         same sizes.
         """
-        runs = tuple((count, self.checked(arguments)) for count, *arguments in calls if count)
-        if not runs:
+        calls = [call for call in calls if call[0]]
+        if not calls:
             return
-        largest = max(count for count, _ in runs)
+        largest = max(count for count, *_ in calls)
         assert largest < 2**31 - BLOCKS * THREADS, "indices have 32 bits: split the batch"
+        if device.counts:
+            device.counts.launch(self.__name__, self.arrays(calls))
+        self.run(tuple((count, self.checked(arguments)) for count, *arguments in calls), largest)
+
+    def arrays(self, calls: Iterable[tuple[Any, ...]]) -> Iterator[Array]:
+        """All that the calls are given."""
+        for _, *arguments in calls:
+            for value, kind in zip(arguments, self.kinds, strict=True):
+                if kind in DTYPES:
+                    yield value
+
+    def run(self, runs: tuple[tuple[int, tuple[Any, ...]], ...], largest: int) -> None:
+        """Computes them, wherever. largest: of the counts."""
         if how in ("gpu", "general"):
             first = len(self.kinds) - (self.sizes if how == "gpu" else 0)
             sizes = runs[0][1][first:]
             assert all(arguments[first:] == sizes for _, arguments in runs), "sizes differ"
             runs = tuple((count, arguments[:first]) for count, arguments in runs)
-            launch = self.once((how, len(runs), *sizes), lambda: self.for_gpu(len(runs), sizes))
-            blocks = min(-(-largest // THREADS), BLOCKS)
-            launch[blocks, THREADS, current().numba_stream](runs)
+            self.launcher(len(runs), sizes, min(-(-largest // THREADS), BLOCKS))(runs)
         elif how == "simulator":
             self.once(how, lambda: cuda.jit(self.loop()))[SIMULATED](runs)
         else:
             self.once(how, self.for_cpu)(runs)
+
+    def launcher(self, runs: int, sizes: tuple[int, ...], blocks: int) -> Any:
+        """Compiled, and set up for the current place; Numba itself would remember only 128."""
+        place, key = current(), (self, how, runs, sizes, blocks)
+        if key not in place.launchers:
+            compiled = self.once((how, runs, *sizes), lambda: self.for_gpu(runs, sizes))
+            place.launchers[key] = compiled[blocks, THREADS, place.numba_stream]
+        return place.launchers[key]
 
     def once(self, key: Any, compile: Callable[[], Any]) -> Any:
         if key not in self.compiled:
@@ -126,12 +149,10 @@ class kernel:
 
     def plain(self, value: Any, kind: str) -> Any:
         """An argument as the compiled kernel takes it: a pointer or a number, checked."""
-        if kind in ("Count", "int"):
-            return int(value)
-        if kind == "float":
-            return np.float32(value)
-        wanted = str(ELEMENTS[kind])
-        assert value.dtype.name == wanted, f"{self.__name__} takes {wanted}, not {value.dtype}"
+        if kind in NUMBERS:
+            return NUMBERS[kind](value)
+        wanted = DTYPES[kind]
+        assert value.dtype == wanted, f"{self.__name__} takes {wanted}, not {value.dtype}"
         assert value.flags.c_contiguous, f"{self.__name__} takes contiguous arrays"
         assert value.size < 2**31, f"{self.__name__} has 32-bit indices: split the batch"
         return value.reshape(-1) if SIMULATOR else value.data.ptr

@@ -97,10 +97,12 @@ def winners_are_clear(call):
     z, _ = reference.lrn(x, n, k, alpha, beta, groups)
     y, _ = reference.max_pool(z, size, stride, ceil)
     near = 2 * checks.POWERS * np.finfo(np.float32).eps
-    for inside, window in reference.pool.taps(*x.shape[1:3], *y.shape[1:3], size, stride):
-        gap = y[inside] - z[window]
-        if ((gap > 0) & (gap <= near * np.abs(y[inside]))).any():
-            return False
+    (_, H, W, _), (_, Ho, Wo, _) = z.shape, y.shape
+    for i, h in reference.pool.taps(H, Ho, size, stride):
+        for j, v in reference.pool.taps(W, Wo, size, stride):
+            maximum, gap = y[:, i, j], y[:, i, j] - z[:, h, v]
+            if ((gap > 0) & (gap <= near * np.abs(maximum))).any():
+                return False
     return True
 
 

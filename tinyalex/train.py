@@ -225,6 +225,7 @@ class Trainer:
                     raise self.diverged(f"at step {progress.step + 1} {where} {tensor}")
                 gradients = network.backward(ops.softmax_cross_entropy_backward(cache), tape)
                 self.optimizer.step(gradients, lr, own_factors)
+                del tape, cache, gradients  # their memory serves the next step
 
                 self.count(batch, value, ops.to_numpy(logits), lr)
                 self.note(self.standstill.after_step(value, batch.images[:SIGNAL_IMAGES]))

@@ -1,0 +1,205 @@
+"""How fast whole training steps of `alexnet` are on this GPU, in one table and under 8 minutes.
+
+    python examples/gpu_bench.py
+
+first holds each precision against the reference with `tinyalex compare`, and times nothing if one
+differs. Then, at batch 128 and 1024, it times steps of the GPU backend in each precision and, where
+PyTorch finds the GPU, of PyTorch: bfloat16 autocast, channels_last, cudnn.benchmark, fused SGD;
+eager, compiled, and as a CUDA graph. The systems take turns, each in a process of its own. A step
+of ours is all of one in `tinyalex train`: draws, upload, crops, and the loss and logits read back;
+PyTorch's images lie cropped on the GPU, and it reads the loss only.
+
+This script has not run on a GPU yet. Without one it says what is missing and exits with 2.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before Numba is imported, here and by the children
+
+from tinyalex import doctor
+from tinyalex.architectures import get_architecture
+from tinyalex.backend import PRECISIONS, get_backend
+from tinyalex.bench import COLOUR, RATE, Work
+from tinyalex.draws import training_draws
+from tinyalex.network import Network
+from tinyalex.optimizer import SGD
+
+ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
+TORCH = ("eager", "compile", "graph")
+
+# Milliseconds of a step on an H200 if each product took as long as its arithmetic or its bytes, and
+# all else as long as its bytes: 4.3 TB/s; 60, 400 and 790 TFLOP/s. With columns in memory as ours,
+# in bfloat16 all arrays too, which ours are not yet; without any columns, as PyTorch's may be.
+FLOORS = {
+    128: {"fp32": 10.96, "tf32": 4.08, "bf16": 2.25, "torch": 1.34},
+    1024: {"fp32": 85.7, "tf32": 30.2, "bf16": 15.3, "torch": 8.1},
+}
+
+
+def our_step(work, precision):
+    """A function that trains one step, and one that gives the memory back between turns."""
+    import cupy
+
+    ops, zeros = get_backend("gpu", (0,), precision), {n: 0 * w for n, w in work.parameters.items()}
+    network = Network(work.architecture, ops, work.parameters, work.mean)
+    sgd = SGD(network, work.architecture.recipe, zeros)
+
+    def step():
+        draws = training_draws(work.architecture, len(work.labels), COLOUR, 0, 0, 0)
+        logits, tape = network.forward(work.images, draws)
+        loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(work.labels, "head"))
+        ops.to_numpy(loss)
+        sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), RATE)
+        ops.to_numpy(logits)
+
+    return step, cupy.get_default_memory_pool().free_all_blocks
+
+
+def torch_step(work, how):
+    """The same of PyTorch, which has its own dropout."""
+    import torch
+    import torch.nn.functional as F
+
+    from tinyalex.rows import Dropout
+    from tinyalex.torch_twin import Twin
+
+    class TwinOnGPU(Twin):
+        def apply(self, row, x, draws):
+            if isinstance(row, Dropout):
+                return F.dropout(x, row.rate)
+            return super().apply(row, x, draws)
+
+    torch.backends.cudnn.benchmark = True
+    architecture, recipe = work.architecture, work.architecture.recipe
+    twin = TwinOnGPU(architecture, work.parameters, work.mean)
+    x = twin.apply(architecture.rows[0], torch.from_numpy(work.images), work.draws)
+    x = x.contiguous(memory_format=torch.channels_last).cuda()
+    target = torch.from_numpy(work.labels).long().cuda()
+    twin.parameters = {n: w.detach().cuda().requires_grad_() for n, w in twin.parameters.items()}
+    sgd = torch.optim.SGD(
+        twin.parameters.values(), RATE, recipe.momentum, weight_decay=5e-4, fused=True
+    )
+    forward = torch.compile(twin.logits) if how == "compile" else twin.logits
+
+    def step():
+        sgd.zero_grad(set_to_none=True)
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = F.cross_entropy(forward(x, work.draws), target)
+        loss.backward()
+        sgd.step()
+        return loss
+
+    if how != "graph":
+        return lambda: step().item(), torch.cuda.empty_cache
+    aside = torch.cuda.Stream()
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay():
+        graph.replay()
+        loss.item()
+
+    return replay, torch.cuda.empty_cache
+
+
+def serve(kind, how, batch):
+    """A child: for each line that comes in, milliseconds of a step and what it asks of the GPU."""
+    step, give_back = (our_step if kind == "ours" else torch_step)(
+        Work.of(get_architecture("alexnet"), batch), how
+    )
+    for _ in sys.stdin:
+        for _ in range(3):
+            step()
+        began, times = time.perf_counter(), []
+        while len(times) < 3 or time.perf_counter() < began + SECONDS:
+            at = time.perf_counter()
+            step()
+            times.append(1e3 * (time.perf_counter() - at))
+        answer = {"ms": statistics.median(times), "asked": asked(step) if kind == "ours" else ""}
+        give_back()
+        print(json.dumps(answer), flush=True)
+
+
+def asked(step):
+    """What a step asks of the GPU."""
+    from tinyalex.gpu import device
+
+    with device.counting() as counts:
+        step()
+    return (
+        f"{counts.launches.total()} launches, {counts.bytes.total() / 1e9:.1f} GB, "
+        f"{counts.allocations} allocations, {counts.waits} waits"
+    )
+
+
+def measure(systems, batch):
+    """The answers of each system that came to the end; what ended another it has said itself."""
+    command = [sys.executable, __file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    children = {s: subprocess.Popen([*command, *s, str(batch)], **pipes) for s in systems}
+    answers = {system: [] for system in systems}
+    for _ in range(ROUNDS):
+        for system in list(answers):
+            with suppress(BrokenPipeError):  # it has ended, and answers nothing
+                print("turn", file=children[system].stdin, flush=True)
+            if answer := children[system].stdout.readline():
+                answers[system].append(json.loads(answer))
+            else:
+                del answers[system]
+    for child in children.values():
+        child.kill()
+        child.communicate()
+    return answers
+
+
+def row(kind, how, batch, answers):
+    """A line of the table."""
+    low, *_, high = ms = sorted(answer["ms"] for answer in answers)
+    middle = statistics.median(ms)
+    share = 100 * FLOORS[batch][how if kind == "ours" else "torch"] / middle
+    speed = f"{middle:8.2f} ({low:.2f} to {high:.2f}) {1e3 * batch / middle:>9,.0f}"
+    return f"{batch:>5}  {kind:<6}{how:<8}{speed:<35} {share:>5.0f} %  {answers[0]['asked']}"
+
+
+def main():
+    if missing := doctor.missing():
+        print(doctor.report()[0])
+        print(f"gpu_bench cannot run without {', '.join(missing)}.", file=sys.stderr)
+        return 2
+    compare = ("-m", "tinyalex", "compare", "--backend", "gpu", "--arch", "alexnet", "-b", "8")
+    for precision in PRECISIONS:
+        print(f"=== compare {precision}", flush=True)
+        if subprocess.run([sys.executable, *compare, "--precision", precision]).returncode:
+            return 1
+    has_cuda = "import torch; torch.zeros(1).cuda(); print(torch.__version__, torch.version.cuda)"
+    torch = subprocess.run([sys.executable, "-c", has_cuda], capture_output=True, text=True)
+    systems = [("ours", precision) for precision in PRECISIONS]
+    systems += [("torch", how) for how in TORCH if torch.returncode == 0]
+    rows = [
+        row(*system, batch, answers)
+        for batch in FLOORS
+        for system, answers in measure(systems, batch).items()
+    ]
+    query = "--query-gpu=name,driver_version,clocks.max.sm,power.limit"
+    with suppress(OSError):  # where there is no nvidia-smi, the driver's version stays unsaid
+        subprocess.run(["nvidia-smi", query, "--format=csv,noheader"])
+    print(doctor.report()[0], f"torch: {torch.stdout.strip() or 'finds no GPU'}", "", sep="\n")
+    what = "ms a step (range), images/s"
+    print(f"{'batch':>5}  {'system':<14}{what:<35} {'floor':>7}  what a step asks for")
+    print(*rows, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(serve(*sys.argv[1:3], int(sys.argv[3])) if sys.argv[1:] else main())
