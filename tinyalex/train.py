@@ -45,9 +45,8 @@ from tinyalex.network import Network, first_not_finite
 from tinyalex.optimizer import SGD
 from tinyalex.run import RunFolder, Stop, StoppedBySignal
 from tinyalex.schedule import coloured, factors, learning_rate
-from tinyalex.shapes import layers
 from tinyalex.signal import Standstill
-from tinyalex.summary import gpu_bytes
+from tinyalex.telling import conclusion, finished_epoch, introduction, what_fits
 from tinyalex.trained import find_weights, fine_tuned
 
 SAVE_SECONDS = 600  # a crash loses at most so much work
@@ -133,7 +132,10 @@ class Trainer:
     def run(self) -> None:
         """Trains to the last epoch or step; what is reached is saved whatever ends it early."""
         with closing(self.folder), Stop() as self.stop:
-            self.introduce()
+            for text in introduction(self.architecture, self.dataset, self.ops.name):
+                self.say(text)
+            at = f" from step {self.progress.step}" if self.progress.step else ""
+            self.say(f"training{at} to epoch {self.recipe.epochs} in {self.folder.path}")
             with np.errstate(all="ignore"):  # self.diverged tells more
                 try:
                     while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
@@ -145,11 +147,12 @@ class Trainer:
                     raise DataError(f"{error} {self.how_to_continue()}") from None
                 except DeviceMemoryError as error:
                     self.save()
-                    words = f"{error} {self.what_fits(error)} {self.how_to_continue()}"
-                    raise TinyalexError(words) from None
+                    remedy = what_fits(error, self.architecture, len(self.config.devices))
+                    raise TinyalexError(f"{error} {remedy} {self.how_to_continue()}") from None
                 self.save()
             self.draw()
-            self.conclude()
+            for text in conclusion(self.progress, self.folder.path):
+                self.say(text)
 
     def check_resumed(self, path: Path, state: Checkpoint) -> None:
         """Raises DataError, UsageError or CheckpointError if the run of `state` cannot go on.
@@ -329,7 +332,7 @@ class Trainer:
             }
         record |= {"lr": lr, **speed}
         self.folder.record("epoch", record)
-        self.say(line(record))
+        self.say(finished_epoch(record))
 
         progress.history.append(record)
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, [0.0] * 4
@@ -371,14 +374,6 @@ class Trainer:
             f"All is saved up to step {self.progress.step}; continue with: "
             f"tinyalex train --resume {self.folder.path}"
         )
-
-    def what_fits(self, error: DeviceMemoryError) -> str:
-        """For the message of a run that needs more memory than a GPU has."""
-        whole, image = (size // len(self.config.devices) for size in gpu_bytes(self.architecture))
-        batch = (error.within_reach - whole) // image
-        if batch < 1:
-            return f"{self.architecture.name} needs {whole + image:,} bytes for a single image."
-        return f"A batch of about {batch} images would fit: --batch-size {batch}."
 
     def save(self, name: str = "last.npz") -> None:
         """Writes a checkpoint, unless a parameter is no longer finite."""
@@ -425,55 +420,3 @@ class Trainer:
         return tqdm(
             desc=what, total=images, initial=done, unit=" images", leave=False, disable=None
         )
-
-    def introduce(self) -> None:
-        """What is about to be trained, on what, where."""
-        cost = layers(self.architecture.rows)
-        val = "no" if self.val is None else f"{len(self.val.labels):,}"
-        self.say(
-            f"{self.architecture.name}: {sum(c.parameters for c in cost):,} parameters, "
-            f"{sum(c.macs for c in cost):,} multiply-adds an image, {self.ops.name} backend"
-        )
-        self.say(
-            f"{self.dataset.name}: {len(self.images.labels):,} training and {val} validation "
-            f"images, {len(self.dataset.classes)} classes"
-        )
-        for note in self.dataset.notes:
-            self.say(f"note: {note}")
-        at = f" from step {self.progress.step}" if self.progress.step else ""
-        self.say(f"training{at} to epoch {self.recipe.epochs} in {self.folder.path}")
-
-    def conclude(self) -> None:
-        """What was reached, where it is, and what to try next."""
-        path, best = self.folder.path, self.progress.best
-        if best is None:
-            self.say(f"Stopped at step {self.progress.step}, before the end of the first epoch.")
-        elif "val_top1_error" in best:
-            self.say(
-                f"Best: {100 - 100 * best['val_top1_error']:.2f} % of the validation images right "
-                f"at first guess (top-1 error "
-                f"{100 * best['val_top1_error']:.2f} %), after epoch {best['epoch']}."
-            )
-        else:
-            self.say(
-                f"Training top-1 error {100 * best['top1_error']:.2f} % after epoch "
-                f"{best['epoch']}; there are no validation images."
-            )
-        self.say(f"Weights, log and pictures: {path} (look at curves.png and predictions.png)")
-        following = f"eval {path} --crops 10" if best else f"train --resume {path}"
-        self.say(f"Next: tinyalex {following}")
-
-
-def line(record: dict[str, Any]) -> str:
-    """A finished epoch in one line."""
-    text = (
-        f"epoch {record['epoch']:3d}  loss {record['loss']:.4f}  "
-        f"top-1 error {100 * record['top1_error']:5.2f} %"
-    )
-    if "val_loss" in record:
-        text += (
-            f"  |  validation loss {record['val_loss']:.4f}  "
-            f"top-1 error {100 * record['val_top1_error']:5.2f} %  "
-            f"top-5 error {100 * record['val_top5_error']:5.2f} %"
-        )
-    return f"{text}  |  {record['images_per_second']:.0f} images/s"

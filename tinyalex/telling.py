@@ -1,0 +1,74 @@
+"""What a run tells its user, in sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tinyalex.architectures import Architecture
+from tinyalex.checkpoint import Progress
+from tinyalex.data.dataset import Dataset
+from tinyalex.errors import DeviceMemoryError
+from tinyalex.shapes import layers
+from tinyalex.summary import gpu_bytes
+
+
+def introduction(architecture: Architecture, dataset: Dataset, backend: str) -> list[str]:
+    """What is about to be trained, on what, by whom."""
+    cost = layers(architecture.rows)
+    val = "no" if dataset.val is None else f"{len(dataset.val.labels):,}"
+    return [
+        f"{architecture.name}: {sum(c.parameters for c in cost):,} parameters, "
+        f"{sum(c.macs for c in cost):,} multiply-adds an image, {backend} backend",
+        f"{dataset.name}: {len(dataset.train.labels):,} training and {val} validation images, "
+        f"{len(dataset.classes)} classes",
+        *(f"note: {note}" for note in dataset.notes),
+    ]
+
+
+def finished_epoch(record: dict[str, Any]) -> str:
+    """An epoch in one line."""
+    text = (
+        f"epoch {record['epoch']:3d}  loss {record['loss']:.4f}  "
+        f"top-1 error {100 * record['top1_error']:5.2f} %"
+    )
+    if "val_loss" in record:
+        text += (
+            f"  |  validation loss {record['val_loss']:.4f}  "
+            f"top-1 error {100 * record['val_top1_error']:5.2f} %  "
+            f"top-5 error {100 * record['val_top5_error']:5.2f} %"
+        )
+    return f"{text}  |  {record['images_per_second']:.0f} images/s"
+
+
+def conclusion(progress: Progress, folder: Path) -> list[str]:
+    """What was reached, where it is, and what to try next."""
+    best = progress.best
+    if best is None:
+        reached = f"Stopped at step {progress.step}, before the end of the first epoch."
+    elif "val_top1_error" in best:
+        error = 100 * best["val_top1_error"]
+        reached = (
+            f"Best: {100 - error:.2f} % of the validation images right at first guess "
+            f"(top-1 error {error:.2f} %), after epoch {best['epoch']}."
+        )
+    else:
+        reached = (
+            f"Training top-1 error {100 * best['top1_error']:.2f} % after epoch {best['epoch']}; "
+            "there are no validation images."
+        )
+    following = f"eval {folder} --crops 10" if best else f"train --resume {folder}"
+    return [
+        reached,
+        f"Weights, log and pictures: {folder} (look at curves.png and predictions.png)",
+        f"Next: tinyalex {following}",
+    ]
+
+
+def what_fits(error: DeviceMemoryError, architecture: Architecture, gpus: int) -> str:
+    """The batch that a GPU's memory holds, where the one asked for did not fit."""
+    whole, image = (size // gpus for size in gpu_bytes(architecture))
+    batch = (error.within_reach - whole) // image
+    if batch < 1:
+        return f"{architecture.name} needs {whole + image:,} bytes for a single image."
+    return f"A batch of about {batch} images would fit: --batch-size {batch}."
