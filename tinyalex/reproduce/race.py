@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tinyalex import show_experiments
 from tinyalex.architectures import get_architecture
@@ -75,13 +76,12 @@ def race(request: Request, title: str) -> Answer:
             lr_scheduler="constant",
         )
 
+    def error(unit: str, rate: float) -> float:
+        return float(run(unit, 0, rate, search)[-1]["top1_error"])
+
     best = {}
     for unit in UNITS:
-        best[unit], errors = best_rate(
-            lambda rate, unit=unit: run(unit, 0, rate, search)[-1]["top1_error"],
-            recipe.lr,
-            request.quick,
-        )
+        best[unit], errors = best_rate(partial(error, unit), recipe.lr, request.quick)
         if math.isinf(errors[best[unit]]):
             tried = ", ".join(f"{rate:g}" for rate in errors)
             raise DivergedError(f"{name} with {unit} diverges at each of the rates {tried}.")
