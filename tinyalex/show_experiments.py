@@ -39,27 +39,24 @@ def race(
     line is drawn. how: what was trained on what.
     """
     figure = new_figure(1000, 720, title, how)
-    axes = add_axes(figure, 96, 150, 700, 450)
+    axes = add_axes(figure, 96, 160, 800, 440)
     longest = max(r["epoch"] for runs in histories.values() for h in runs for r in h)
     for (unit, runs), (style, color) in zip(
         histories.items(), (("-", BLUE), ("--", OCHRE)), strict=True
     ):
         for history in runs:
-            x = [0, *(r["epoch"] for r in history)]
-            y = [100.0, *(100 * r["top1_error"] for r in history)]
-            axes.plot(x, y, style, color=color, linewidth=2)
+            x = [r["epoch"] for r in history]
+            y = [100 * r["top1_error"] for r in history]
+            name = unit if history is runs[0] else None  # a line for each seed, one in the legend
+            axes.plot(x, y, style, color=color, linewidth=2, label=name)
             axes.plot(x[-1:], y[-1:], "o", color=color, clip_on=False)
-            if history is runs[0]:  # those of other seeds would stand upon it
-                axes.annotate(
-                    f"{unit}  {y[-1]:.0f} %", (x[-1], y[-1]), (8, 6), textcoords="offset points",
-                    fontsize=10, color=color,
-                )  # fmt: skip
     axes.axhline(100 * target, color=PALE, linewidth=1, zorder=0)
     place = axes.get_yaxis_transform()
     axes.text(1.01, 100 * target, f"{100 * target:.0f} %", transform=place, va="center",
               fontsize=9, color=PALE)  # fmt: skip
     axes.set_xlim(0, longest * 1.02)
     axes.set_ylim(0, 100)
+    axes.legend(fontsize=10, labelcolor=TEXT, frameon=False, handlelength=3)
     dress(axes, "Training error, percent", "epoch")
     note = "Each at the best of the rates tried; the line ends where the target is reached."
     write(figure, MARGIN, 696, note, 9, color=PALE)
