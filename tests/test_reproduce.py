@@ -254,12 +254,13 @@ def test_a_spread_is_that_of_students_t():
     assert (equal.error, equal.percent()) == (0, "50.00")
     alone = Spread((-0.03,))
     assert math.isinf(alone.error)
+    assert math.isinf(Spread((0.1, 0.2)).error)
     assert (alone.percent(), alone.points()) == ("-3.00", "-3.00")
     assert difference(Spread((0.5, 0.4)), Spread((0.2, 0.3))).values == pytest.approx((0.3, 0.1))
 
 
 def test_t_holds_95_percent():
-    for freedom, t in enumerate(T95, 1):
+    for freedom, t in enumerate(T95, 2):
         scale = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2)
         x = np.linspace(-t, t, 10_001)
         density = (
@@ -272,7 +273,7 @@ def test_many_seeds_take_the_last_t():
     values = tuple(np.linspace(0, 1, 30))
     assert Spread(values).error == pytest.approx(T95[-1] * np.std(values, ddof=1) / math.sqrt(30))
     ten = values[:10]
-    assert Spread(ten).error == pytest.approx(T95[8] * np.std(ten, ddof=1) / math.sqrt(10))
+    assert Spread(ten).error == pytest.approx(T95[7] * np.std(ten, ddof=1) / math.sqrt(10))
 
 
 @pytest.mark.parametrize(
@@ -331,7 +332,8 @@ def test_rates_are_tried_until_a_higher_one_is_worse(errors, best, tried):
         ((0.02, 0.021, 0.019), "+2.00 points of error, which is beyond chance"),
         ((-0.02, -0.021, -0.019), "-2.00 points of error, which is beyond chance"),
         ((-0.02, 0.021, 0.019), "+0.67 points of error, not to be told from chance"),
-        ((-0.02,), "-2.00 points of error, from one seed"),
+        ((-0.02,), "-2.00 points of error, from 1 seed: too few to tell"),
+        ((-0.02, -0.021), "-2.05 points of error, from 2 seeds: too few to tell"),
     ],
 )
 def test_a_difference_in_words(values, words):

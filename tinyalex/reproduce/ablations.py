@@ -11,7 +11,7 @@ from tinyalex import show_experiments
 from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.errors import DataError
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, difference
-from tinyalex.reproduce.training import setting, train
+from tinyalex.reproduce.training import counted, setting, train
 from tinyalex.rows import Conv2d
 
 # The first is the network as it is; each other one lacks something. Labels to changes.
@@ -110,7 +110,8 @@ def in_words(than: Spread) -> str:
     if abs(than.mean) > than.error:
         return f"{text}, which is beyond chance (95 % interval ± {100 * than.error:.2f})"
     if math.isinf(than.error):
-        return f"{text}, from one seed: how much of it is chance stays unknown"
+        seeds = counted(len(than.values), "seed")
+        return f"{text}, from {seeds}: too few to tell how much of it is chance"
     return f"{text}, not to be told from chance at this size (± {100 * than.error:.2f})"
 
 

@@ -117,8 +117,8 @@ def markdown(experiment: Experiment, answer: Answer) -> str:
     return "\n".join(lines) + "\n"
 
 
-# Student's t: so many standard errors to each side hold 95 %, of 2, 3, ... numbers.
-T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+# Student's t: so many standard errors to each side hold 95 %, of 3, 4, ... numbers.
+T95 = (4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ class Spread:
 
     @property
     def error(self) -> float:
-        """Half the 95 % interval of the mean; infinite from one seed, which tells of no chance."""
+        """Half the 95 % interval of the mean; infinite from one or two seeds, too few to tell."""
         n = len(self.values)
-        if n < 2:
+        if n < 3:
             return math.inf
         std = math.sqrt(sum((v - self.mean) ** 2 for v in self.values) / (n - 1))
-        return T95[min(n, len(T95) + 1) - 2] * std / math.sqrt(n)
+        return T95[min(n, len(T95) + 2) - 3] * std / math.sqrt(n)
 
     def percent(self) -> str:
         """The mean in percent, and from where to where the values go."""
