@@ -33,7 +33,7 @@ class Ablation:
     def __call__(self, request: Request, title: str) -> Answer:
         arch = request.arch or ("mini" if request.quick else self.arch)
         epochs = request.epochs or (self.quick if request.quick else self.epochs)
-        seeds = range(request.seeds or (2 if request.quick else 3))
+        seeds = range(request.seeds or (1 if request.quick else 3))
         base = get_architecture(arch)
         names = {
             label: "+".join(filter(None, (arch, change)))

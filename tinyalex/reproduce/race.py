@@ -61,7 +61,7 @@ def race(request: Request, title: str) -> Answer:
     """Searches each unit's rate, then runs both to the target."""
     name = request.arch or ("mini" if request.quick else "cifar-19pct")
     recipe = get_architecture(name).recipe
-    longest = request.epochs or (6 if request.quick else 60)
+    longest = request.epochs or (3 if request.quick else 60)
     search = 1 if request.quick else SEARCH_EPOCHS
     seeds = range(request.seeds or 1)
 
