@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_info
 
 from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.config import Config, from_mapping
+from tinyalex.data.writing import sync_folder
 from tinyalex.errors import CheckpointError, WriteError
 from tinyalex.shapes import layers
 
@@ -148,19 +149,13 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             f"Cannot write the checkpoint {path}: {error.strerror}. What was saved there before "
             "is untouched. Free some space, or choose another folder with --output-dir."
         ) from None
-    _sync_folder(path)
+    _confirm(path)
 
 
-def _sync_folder(path: Path) -> None:
+def _confirm(path: Path) -> None:
     """Makes the renaming of `path` survive a power cut, where the file system can do that."""
-    if os.name != "posix":
-        return
     try:
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno != errno.EINVAL:  # some file systems of networks sync no folder
             raise WriteError(

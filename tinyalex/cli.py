@@ -223,7 +223,6 @@ def _add_arch(parser: Parser, default: str) -> None:
 
 def _add_data(parser: Parser) -> None:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    cores = os.cpu_count() or 1
     help = "decode, crop and resize all images once, into one file that is mapped"
     sub: Parser = subparsers.add_parser("pack", help=help, description=help)
     sub.set_defaults(run=commands.do_data_pack, parser=sub)
@@ -232,14 +231,7 @@ def _add_data(parser: Parser) -> None:
     sub.add_argument(
         "--size", type=whole(1), default=256, metavar="INT", help="pixels (default: 256)"
     )
-    sub.add_argument(
-        "-j",
-        "--workers",
-        type=whole(1),
-        default=cores,
-        metavar="INT",
-        help="threads (default: all)",
-    )
+    _add_threads(sub)
     sub.add_argument("--max-pixels", type=whole(1), metavar="INT", help="refuse larger pictures")
     sub.add_argument(
         "--on-bad-image",
@@ -253,15 +245,19 @@ def _add_data(parser: Parser) -> None:
     sub.set_defaults(run=commands.do_data_check, parser=sub)
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
-    sub.add_argument(
+    _add_threads(sub)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_threads(parser: Parser) -> None:
+    parser.add_argument(
         "-j",
         "--workers",
         type=whole(1),
-        default=cores,
+        default=os.cpu_count() or 1,
         metavar="INT",
         help="threads (default: all)",
     )
-    sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _experiments() -> str:

@@ -16,7 +16,7 @@ from tinyalex.draws import initial_parameters
 from tinyalex.network import Network
 from tinyalex.rows import LRN, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
 from tinyalex.shapes import layers
-from tinyalex.signal import Signal, image_signal
+from tinyalex.signal import Signal, as_dict, image_signal
 
 COMPARED = ("alexnet", "paper", "2012", "caffe", "owt", "ungrouped")
 SIGNAL_IMAGES = 32
@@ -47,12 +47,8 @@ def compared(ops: Backend) -> dict[str, Any]:
     return {
         "networks": {a.name: a.source for a in networks},
         "differences": differences,
-        "signal": {a.name: _as_dict(initial_signal(a, ops)) for a in networks},
+        "signal": {a.name: as_dict(initial_signal(a, ops)) for a in networks},
     }
-
-
-def _as_dict(signal: Mapping[str, Signal]) -> dict[str, Any]:
-    return {layer: found._asdict() for layer, found in signal.items()}
 
 
 def initial_signal(architecture: Architecture, ops: Backend) -> dict[str, Signal]:

@@ -109,8 +109,7 @@ def initial(
     """
     from matplotlib.ticker import NullLocator
 
-    figure = new_figure(1400, 720, title)
-    write(figure, MARGIN, 84, shortened(how, 9, 1320), 9, color=PALE)
+    figure = new_figure(1400, 720, title, how)
     signal, loss = add_axes(figure, 96, 176, 460, 400), add_axes(figure, 744, 176, 440, 400)
     for (network, found), style, color in zip(
         signals.items(), ("o-", "s--"), (BLUE, OCHRE), strict=True
@@ -166,8 +165,7 @@ def sharing(
     side, gap, left, top = 250, 28, 150, 150
     columns = 1 + len(maps)
     width = left + columns * (side + gap) - gap + MARGIN
-    figure = new_figure(width, top + 2 * (side + gap) + 106, title)
-    write(figure, MARGIN, 84, shortened(how, 9, width - 2 * MARGIN), 9, color=PALE)
+    figure = new_figure(width, top + 2 * (side + gap) + 106, title, how)
     for row, label in enumerate(("image", "shifted")):
         write(figure, MARGIN, top + row * (side + gap) + side / 2, label, 10)
     panels: dict[str, npt.NDArray[Any]] = {"what is read": images, **maps}

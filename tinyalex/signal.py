@@ -7,6 +7,7 @@ share of each class, and costs the entropy of the classes: ln(classes) if all ar
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,11 @@ def image_signal(network: Network, images: npt.NDArray[np.uint8]) -> dict[str, S
             size = math.sqrt(np.square(y, dtype=np.float64).mean())
             found[row.name] = Signal(std, std / (size or 1.0))
     return found
+
+
+def as_dict(signal: Mapping[str, Signal]) -> dict[str, dict[str, float]]:
+    """The signal of each layer as JSON has it."""
+    return {layer: found._asdict() for layer, found in signal.items()}
 
 
 class Standstill:

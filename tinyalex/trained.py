@@ -25,8 +25,8 @@ def load_networks(
     Several can be averaged, so they must have the same classes and take images of the same size.
     """
     ops = get_backend(backend)
-    paths = [checkpoint.find(run, "best.npz", "last.npz") for run in runs]
-    checkpoints = [checkpoint.load(path) for path in paths]
+    found = [find_weights(run) for run in runs]
+    paths, checkpoints = [path for path, _ in found], [state for _, state in found]
     networks = [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
     first, size = checkpoints[0], networks[0].architecture.data.image_size
     for path, other, network in zip(paths, checkpoints, networks, strict=True):
@@ -57,7 +57,7 @@ def open_data_of(state: Checkpoint, path: str | None) -> Dataset:
 
 
 def find_weights(run: str) -> tuple[Path, Checkpoint]:
-    """The best checkpoint of a run, or the .npz named: where `--weights` starts from."""
+    """The best checkpoint of a run, or the .npz named, and what it holds."""
     path = checkpoint.find(run, "best.npz", "last.npz")
     return path, checkpoint.load(path)
 

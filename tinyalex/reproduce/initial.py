@@ -14,7 +14,7 @@ from tinyalex.errors import UsageError
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
 from tinyalex.reproduce.training import Record, counted, run_folder, setting, train
 from tinyalex.run import RunFolder
-from tinyalex.signal import Signal, Standstill
+from tinyalex.signal import Signal, Standstill, as_dict
 
 REAL = "alexnet"  # its signal is measured beside that of the trained network: it takes seconds
 CHANGE = "+paper-init"
@@ -63,11 +63,10 @@ def initial(request: Request, title: str) -> Answer:
     losses = {n: [steps(RunFolder(folder), epochs) for folder in folders[n]] for n in networks}
     how = f"{setting(request, name, epochs, len(seeds))}, rate {settings['lr']:g}"
     values = {
-        "signal": {n: {layer: s._asdict() for layer, s in found.items()} for n, found in
-                   signals.items()},
+        "signal": {network: as_dict(found) for network, found in signals.items()},
         "ln_classes": chance,
         "ends": {n: {key: spread.values for key, spread in end.items()} for n, end in ends.items()},
-    }  # fmt: skip
+    }
     return Answer(
         show_experiments.initial({n: signals[n] for n in networks}, losses, chance, title, how),
         in_words(signals, {n: end["loss"].mean for n, end in ends.items()}, chance, epochs),
