@@ -25,10 +25,10 @@ os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before Numba is imported, here and b
 from tinyalex import doctor
 from tinyalex.architectures import get_architecture
 from tinyalex.backend import PRECISIONS, get_backend
-from tinyalex.bench import COLOUR, RATE, Work
 from tinyalex.draws import training_draws
 from tinyalex.network import Network
 from tinyalex.optimizer import SGD
+from tinyalex.workload import COLOUR, RATE, Work
 
 ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
 TORCH = ("eager", "compile", "graph")
