@@ -320,10 +320,34 @@ def test_rates_are_tried_until_a_higher_one_is_worse(errors, best, tried):
             raise DivergedError("too high")
         return found
 
-    rate, found = race.best_rate(error, 1e-3, quick=False)
-    assert rate == best
+    found = race.search(error, 1e-3, quick=False)
+    assert next(iter(found)) == best
+    assert list(found.values()) == sorted(found.values())
     assert len(found) == tried
-    assert list(race.best_rate(error, 1e-3, quick=True)[1]) == [1e-3, 3e-3]
+    assert set(race.search(error, 1e-3, quick=True)) == {1e-3, 3e-3}
+
+
+@pytest.mark.parametrize(
+    ("errors", "best", "lengths"),
+    [
+        ({0.1: [0.6, 0.2], 0.3: [0.3, 0.2]}, 0.3, [4, 2]),  # the second has to be as soon
+        ({0.1: [0.6, 0.2], 0.3: [0.3, 0.3, 0.2]}, 0.1, [4, 2]),
+        ({0.1: [0.6, 0.5, 0.4, 0.3], 0.3: [0.6, 0.2]}, 0.3, [4, 4]),
+        ({0.1: [0.6, 0.5, 0.4, 0.3], 0.3: [0.6, 0.5, 0.4, 0.4]}, 0.1, [4, 4]),
+        ({0.1: [0.6, 0.5, 0.4, 0.4], 0.3: DivergedError("too high")}, 0.1, [4, 4]),
+    ],
+)
+def test_the_rate_that_is_there_first_is_the_best(errors, best, lengths):
+    asked = []
+
+    def run(rate, epochs):
+        asked.append(epochs)
+        if isinstance(errors[rate], DivergedError):
+            raise errors[rate]
+        return [{"epoch": i, "top1_error": e} for i, e in enumerate(errors[rate], 1)][:epochs]
+
+    assert race.final(run, [0.3, 0.1], longest=4) == best
+    assert asked == lengths
 
 
 @pytest.mark.parametrize(

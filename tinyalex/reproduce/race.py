@@ -15,9 +15,10 @@ from tinyalex.reproduce.training import Record, setting, train
 
 TARGET = 0.25  # training error, as in the figure
 UNITS = {"ReLU": "plain", "tanh": "plain+tanh"}
-RATES = (0.3, 1.0, 3.0)  # times the network's own; each unit runs at the best of these and,
-HIGHER = (10.0, 30.0, 100.0)  # while the highest is the best so far, of these
-SEARCH_EPOCHS = 2  # after which the best is told by the lowest training error
+RATES = (0.3, 1.0, 3.0)  # times the network's own, tried with each unit and,
+HIGHER = (10.0, 30.0, 100.0)  # while the highest is the best so far, these
+SEARCH_EPOCHS = 2  # after which those with the lowest training error go on:
+FINALISTS = 2  # the best start is often at a rate that is too high to go far
 
 
 def reached(target: float, history: Sequence[Record]) -> float:
@@ -32,10 +33,8 @@ def reached(target: float, history: Sequence[Record]) -> float:
     return math.nan
 
 
-def best_rate(
-    error: Callable[[float], float], own: float, quick: bool
-) -> tuple[float, dict[float, float]]:
-    """The rate with the lowest error, and the errors of all that were tried.
+def search(error: Callable[[float], float], own: float, quick: bool) -> dict[float, float]:
+    """The errors of the rates that were tried, the lowest first.
 
     error: of a rate; DivergedError counts as infinite. own: the network's rate.
     """
@@ -54,7 +53,29 @@ def best_rate(
         if min(found, key=found.__getitem__) < max(found):
             break
         measure(factor)
-    return min(found, key=found.__getitem__), found
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def final(
+    run: Callable[[float, int], Sequence[Record]], rates: Sequence[float], longest: int
+) -> float:
+    """The rate that reaches the target in the fewest epochs, or else comes nearest to it.
+
+    run: the history of a rate after so many epochs, or fewer if it has reached the target. The
+    lowest rate is first, and the others run no longer than the best so far has needed.
+    """
+    found: dict[float, tuple[float, float]] = {}
+    for rate in sorted(rates):
+        try:
+            history = run(rate, longest)
+        except DivergedError:
+            found[rate] = math.inf, math.inf
+            continue
+        epochs = reached(TARGET, history)
+        if not math.isnan(epochs):
+            longest = math.ceil(epochs)
+        found[rate] = math.inf if math.isnan(epochs) else epochs, history[-1]["top1_error"]
+    return min(found, key=found.__getitem__)
 
 
 def race(request: Request, title: str) -> Answer:
@@ -62,7 +83,7 @@ def race(request: Request, title: str) -> Answer:
     name = request.arch or ("mini" if request.quick else "cifar-19pct")
     recipe = get_architecture(name).recipe
     longest = request.epochs or (3 if request.quick else 60)
-    search = 1 if request.quick else SEARCH_EPOCHS
+    start = 1 if request.quick else SEARCH_EPOCHS
     seeds = range(request.seeds or 1)
 
     def run(unit: str, seed: int, rate: float, epochs: int) -> list[Record]:
@@ -77,15 +98,18 @@ def race(request: Request, title: str) -> Answer:
         )
 
     def error(unit: str, rate: float) -> float:
-        return float(run(unit, 0, rate, search)[-1]["top1_error"])
+        return float(run(unit, 0, rate, start)[-1]["top1_error"])
 
     best = {}
     for unit in UNITS:
-        best[unit], errors = best_rate(partial(error, unit), recipe.lr, request.quick)
-        if math.isinf(errors[best[unit]]):
-            tried = ", ".join(f"{rate:g}" for rate in errors)
+        errors = search(partial(error, unit), recipe.lr, request.quick)
+        going = [rate for rate in errors if errors[rate] < math.inf]
+        tried = ", ".join(f"{rate:g}" for rate in sorted(errors))
+        if not going:
             raise DivergedError(f"{name} with {unit} diverges at each of the rates {tried}.")
-        request.say(f"{unit}: best rate {best[unit]:g} of {', '.join(f'{r:g}' for r in errors)}")
+        finalists = going[: 1 if request.quick else FINALISTS]
+        best[unit] = final(partial(run, unit, 0), finalists, longest)
+        request.say(f"{unit}: best rate {best[unit]:g} of {tried}")
 
     histories = {u: [run(u, s, best[u], longest) for s in seeds] for u in UNITS}
     epochs = {u: [reached(TARGET, h) for h in runs] for u, runs in histories.items()}
