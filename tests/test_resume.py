@@ -21,6 +21,7 @@ from tinyalex.errors import DataError, DivergedError, UsageError
 from tinyalex.train import Trainer
 
 STEPS = 6  # of 3 epochs, each a batch of 4 and one of 2 images
+STANDING = 1e-30  # a rate that changes no bit of a weight
 PLATEAU = {"lr_scheduler": "plateau", "lr_patience": 1, "lr_gamma": 0.5}
 
 
@@ -95,6 +96,26 @@ def test_a_run_resumed_once_ends_as_if_it_had_not_been(step, config, tmp_path):
     assert records(tmp_path / "part") == records(tmp_path / "run")
     assert end.learning_rate() == whole.learning_rate() < whole.recipe.lr
     assert end.progress.best["epoch"] == whole.progress.best["epoch"]
+
+
+def test_a_run_resumed_into_another_folder_takes_its_best_along(config, tmp_path):
+    before = trained(replace(config, lr=STANDING))  # no epoch is better than the first
+    folder = tmp_path / "run"
+    trained(into(config, tmp_path / "other", lr=STANDING, epochs=4), folder / "last.npz")
+    assert before.progress.best["epoch"] == 1
+    assert saved(tmp_path / "other" / "best.npz") == saved(folder / "best.npz")
+
+
+def test_a_best_that_is_not_of_the_resumed_run_stays_where_it_is(config, tmp_path):
+    """Of the older checkpoint that a run is resumed from, the newest best is another future."""
+    trained(replace(config, lr=STANDING))
+    folder = tmp_path / "run"
+    older, newer = checkpoint.load(folder / "best.npz"), checkpoint.load(folder / "last.npz")
+    newer.progress.history[-1]["val_top1_error"] = -1.0
+    checkpoint.save(newer, folder / "best.npz")
+    checkpoint.save(older, folder / "older.npz")
+    trained(into(config, tmp_path / "other", lr=STANDING, max_steps=2), folder / "older.npz")
+    assert not (tmp_path / "other" / "best.npz").exists()
 
 
 def test_the_same_seed_twice_is_the_same_bits_and_another_is_not(config, tmp_path):

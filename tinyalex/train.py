@@ -121,6 +121,7 @@ class Trainer:
             if note := checkpoints.computed_elsewhere(state):
                 self.say(f"note: {note}")
             self.progress, self.mean, self.colour = state.progress, state.mean, state.colour
+            self.take_best_along(path.parent)
             parameters, velocities = state.parameters, state.velocities
         self.folder.write("config.toml", self.config.toml())
         checkpoints.sweep(self.folder.path)
@@ -183,6 +184,14 @@ class Trainer:
         if changed:
             words = (f"{name.replace('_', '-')} {before[name]} -> {now[name]}" for name in changed)
             self.say(f"changed: {', '.join(words)}")
+
+    def take_best_along(self, source: Path) -> None:
+        """Copies the best checkpoint of a run that goes on in another folder, if it is its best."""
+        before, here = source / "best.npz", self.folder.path / "best.npz"
+        if before.exists() and not here.exists():
+            found = checkpoints.load(before)
+            if found.progress.best == self.progress.best:
+                checkpoints.save(found, here)
 
     def statistics(self, count: int) -> tuple[Any, Any]:
         """The mean image and the colour directions, taken from `count` training images."""
