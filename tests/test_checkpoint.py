@@ -22,11 +22,12 @@ from trees import picture, written
 
 from tinyalex import checkpoint
 from tinyalex.architectures import ARCHITECTURES
-from tinyalex.checkpoint import Checkpoint, Progress
+from tinyalex.checkpoint import Checkpoint
 from tinyalex.cli import main
 from tinyalex.config import Config
 from tinyalex.draws import initial_parameters
 from tinyalex.errors import CheckpointError, WriteError
+from tinyalex.progress import Progress
 
 FORMAT_1 = Path(__file__).with_name("checkpoint-format-1.npz")
 RECORD = {"step": 4, "epoch": 1, "loss": 1.5, "top1_error": 0.5, "val_top1_error": 0.25}

@@ -3,19 +3,14 @@
 Arrays `parameter/NAME`, `velocity/NAME`, `mean`, `colour`, and `meta`, a JSON text with everything
 else. A file is written whole beside its final name, forced to disk and renamed, so that the name
 always holds a complete checkpoint. zip's own CRC-32 finds damage when it is read.
-
-A file may come from anybody. `meta` is read first and says what else must be in it, to the byte;
-only then is memory taken for it.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import platform
-import zipfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,44 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_info
 
+from tinyalex import untrusted
 from tinyalex.architectures import Architecture, get_architecture
-from tinyalex.config import Config, from_mapping
 from tinyalex.data.writing import sync_folder
 from tinyalex.errors import CheckpointError, WriteError
-from tinyalex.shapes import layers
+from tinyalex.progress import Progress
 
 Array = npt.NDArray[Any]
-
-FORMAT = 1
-META_BYTES = 2**26  # room for 16 million characters
-DEFLATE = 1032  # bytes that one deflated byte can stand for (https://zlib.net/zlib_tech.html)
-NAME = 200  # characters of a network's name: each change to a preset in it takes time
-FLOAT = np.dtype(np.float32)
-
-
-@dataclass
-class Progress:
-    """How far a run is. epoch: finished epochs. batch: batches done of the current one.
-
-    sums: over the current epoch so far: loss times images, wrong top-1, wrong top-5, images.
-    history: one record per finished epoch, as in metrics.jsonl.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The finished epoch with the lowest watched error, the first of equals."""
-        return min(self.history, key=watched, default=None)
-
-
-def watched(record: dict[str, Any]) -> float:
-    """The error that decides which epoch is best: validation top-1, else the training loss."""
-    return float(record.get("val_top1_error", record["loss"]))
 
 
 @dataclass
@@ -119,7 +83,7 @@ def computed_elsewhere(checkpoint: Checkpoint) -> str:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Writes the checkpoint, or raises WriteError and leaves what was there before."""
     meta = {
-        "format": FORMAT,
+        "format": untrusted.FORMAT,
         "architecture": checkpoint.architecture,
         "classes": checkpoint.classes,
         "titles": checkpoint.titles,
@@ -186,9 +150,8 @@ def find(path: str | Path, *names: str) -> Path:
 def load(path: Path) -> Checkpoint:
     """Reads a checkpoint. Raises CheckpointError, naming the file, if it is not a sound one.
 
-    Whatever the file holds, no code in it is run, and no more memory is taken than for the arrays
-    of its network and META_BYTES of description. The error also names the other checkpoint of the
-    run if that one is sound.
+    The file may come from anybody, see `untrusted`. The error also names the other checkpoint of
+    the run if that one is sound.
     """
     try:
         return _read(path)
@@ -208,25 +171,7 @@ def _beside(path: Path) -> str:
 
 
 def _read(path: Path) -> Checkpoint:
-    try:
-        with open(path, "rb") as raw, zipfile.ZipFile(raw) as file:
-            _check_entries(file)
-            meta = json.loads(str(_array(file, "meta", ())))
-            if meta["format"] != FORMAT:
-                raise CheckpointError(
-                    f"{path} has checkpoint format {meta['format']!r}; this version of tinyalex "
-                    f"reads format {FORMAT}. Use the version that wrote it."
-                )
-            progress = _checked(meta)
-            network = get_architecture(meta["architecture"]).with_classes(len(meta["classes"]))
-            arrays = _arrays(file, network, os.fstat(raw.fileno()).st_size)
-    except CheckpointError:
-        raise
-    except Exception as error:  # bytes from anybody: zipfile and json fail in more ways than told
-        reason = "".join(filter(str.isprintable, str(error)))[:300].rstrip(".")
-        raise CheckpointError(
-            f"{path} is damaged or is no checkpoint of this version of tinyalex ({reason})."
-        ) from None
+    meta, progress, arrays = untrusted.read(path)
     return Checkpoint(
         architecture=meta["architecture"],
         classes=tuple(meta["classes"]),
@@ -240,85 +185,6 @@ def _read(path: Path) -> Checkpoint:
         machine=meta.get("machine", {}),
         data=meta.get("data", {}),
     )
-
-
-def _check_entries(file: zipfile.ZipFile) -> None:
-    """No name may come twice, no packing but zip's usual, and `meta` must be of bounded size."""
-    names = file.namelist()
-    packed = {entry.compress_type for entry in file.infolist()}
-    if len(set(names)) < len(names) or packed - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise ValueError("its table of contents is not as NumPy writes it")
-    if file.getinfo("meta.npy").file_size > META_BYTES:
-        raise ValueError(f"its description takes more than {META_BYTES:,} bytes")
-
-
-def _checked(meta: dict[str, Any]) -> Progress:
-    """The progress in `meta`. Raises ValueError or another error if a value there has no sense."""
-    classes, titles = meta["classes"], meta["titles"]
-    texts = [*classes, *titles, *meta.get("machine", {}).values()]
-    if not (
-        isinstance(classes, list)
-        and isinstance(titles, list)
-        and len(classes) == len(titles)
-        and all(isinstance(text, str) for text in texts)
-        and isinstance(meta.get("data", {}), dict)
-    ):
-        raise ValueError("its classes make no sense")
-    progress = Progress(**meta["progress"])
-    sums, history = progress.sums, progress.history
-    measured = [value for record in history for value in record.values()]  # a loss may be infinite
-    if not (
-        all(
-            type(count) is int and count >= 0
-            for count in (progress.epoch, progress.batch, progress.step)
-        )
-        and all(type(value) in (int, float) for value in [*sums, *measured])
-        and all(math.isfinite(value) for value in [*sums, *map(watched, history)])
-        and all({"epoch", "step", "top1_error"} <= record.keys() for record in history)
-        and isinstance(history, list)
-        and (len(history), len(sums)) == (progress.epoch, 4)
-    ):
-        raise ValueError("its progress makes no sense")
-    name = meta["architecture"]
-    if meta["config"]["arch"] != name or len(name) > NAME:
-        raise ValueError("its network is not that of its settings")
-    from_mapping(meta["config"], Config(), "it")
-    return progress
-
-
-def _arrays(file: zipfile.ZipFile, network: Architecture, size: int) -> dict[str, Array]:
-    """The arrays of a checkpoint of `network`, in a file of `size` bytes, under their names."""
-    side = network.data.image_size
-    shapes: dict[str, tuple[int, ...]] = {"mean": (side, side, 3), "colour": (3, 3)}
-    for kind in ("parameter", "velocity"):
-        for layer in layers(network.rows):
-            if layer.weight:
-                shapes[f"{kind}/{layer.row.name}.weight"] = layer.weight
-                shapes[f"{kind}/{layer.row.name}.bias"] = (layer.bias,)
-    if wrong := {f"{name}.npy" for name in ("meta", *shapes)} ^ set(file.namelist()):
-        raise ValueError(f"{network.name} has other arrays: {min(wrong)!r}")
-    nbytes = FLOAT.itemsize * sum(map(math.prod, shapes.values()))
-    if nbytes > DEFLATE * size:
-        raise ValueError(f"{size:,} bytes cannot hold {nbytes:,} bytes of arrays")
-    return {name: _array(file, name, shape) for name, shape in shapes.items()}
-
-
-def _array(file: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> Array:
-    """One array, which must be float32, or text in `meta`, and have this shape.
-
-    For a dtype and a shape NumPy writes one header, so it is compared and need not be parsed.
-    """
-    entry = file.getinfo(f"{name}.npy")
-    with file.open(entry) as member:
-        start = member.read(10)  # the last two bytes are the header's length
-        header = member.read(int.from_bytes(start[8:], "little"))
-    nbytes = entry.file_size - len(start) - len(header)
-    dtype = np.dtype(f"U{nbytes // 4}") if name == "meta" else FLOAT
-    expected = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {shape}, }}"
-    if header.rstrip() != expected.encode() or nbytes != dtype.itemsize * math.prod(shape):
-        raise ValueError(f"{name} should be {expected}, and has {header.rstrip()!r}")
-    with file.open(entry) as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

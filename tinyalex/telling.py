@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex.architectures import Architecture
-from tinyalex.checkpoint import Progress
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import DeviceMemoryError
+from tinyalex.progress import Progress
 from tinyalex.shapes import layers
 from tinyalex.summary import gpu_bytes
 

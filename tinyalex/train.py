@@ -18,7 +18,7 @@ from tinyalex import checkpoint as checkpoints
 from tinyalex import pictures
 from tinyalex.architectures import check_towers
 from tinyalex.backend import Backend, get_backend
-from tinyalex.checkpoint import Checkpoint, Progress, watched
+from tinyalex.checkpoint import Checkpoint
 from tinyalex.compare import Comparison, refuse
 from tinyalex.config import Config, from_mapping
 from tinyalex.data import open_data
@@ -43,6 +43,7 @@ from tinyalex.errors import (
 from tinyalex.evaluate import evaluate, rank_of_label
 from tinyalex.network import Network, first_not_finite
 from tinyalex.optimizer import SGD
+from tinyalex.progress import Progress, watched
 from tinyalex.run import RunFolder, Stop, StoppedBySignal
 from tinyalex.schedule import coloured, factors, learning_rate
 from tinyalex.signal import Standstill
