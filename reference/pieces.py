@@ -9,8 +9,10 @@ copying between the products.
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numpy as np
@@ -23,30 +25,49 @@ CACHE_BYTES = 1 << 20  # what stays in a core's second-level cache
 T = TypeVar("T")
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_threads = ThreadPoolExecutor(PIECES, thread_name_prefix="reference")
 _blas = ThreadpoolController()
+_threads: ThreadPoolExecutor
+_one_caller: threading.Lock
+
+
+def _begin() -> None:
+    """Threads, and the lock of who uses them: both are gone, or held for ever, in a fork."""
+    global _threads, _one_caller
+    _threads = ThreadPoolExecutor(PIECES, thread_name_prefix="reference")
+    _one_caller = threading.Lock()
+
+
+_begin()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin)
 
 
 def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
     """[work(piece), ...] for the pieces of range(count), in their order.
 
     nbytes: the memory that all the work goes through, by which it is cut. The calling thread works
-    too, and each thread takes the next piece when it is free: waking threads is what costs.
+    too, and each thread takes the next piece when it is free: waking threads is what costs. One
+    caller at a time, since the number of BLAS's threads is the process's: `work` must not call
+    this function.
     """
     length = -(-count // min(PIECES, max(1, nbytes // PIECE_BYTES)))
     pieces = [slice(i, min(i + length, count)) for i in range(0, count, length)]
-    done: dict[int, T] = {}
-    waiting = iter(enumerate(pieces))  # no two threads get the same: a step of it is one bytecode
+    waiting, done = deque(enumerate(pieces)), {}
 
     def share() -> None:
         # A NaN or infinity passes through the layers; the training loop looks for it in the loss.
         with np.errstate(all="ignore"):
-            for i, piece in waiting:
+            while waiting:
+                try:
+                    i, piece = waiting.popleft()
+                except IndexError:
+                    return  # another thread took the last one
                 done[i] = work(piece)
 
-    with _blas.limit(limits=1, user_api="blas"):
-        helpers = [_threads.submit(share) for _ in range(min(_cores, len(pieces)) - 1)]
+    helpers: list[Future[None]] = []
+    with _one_caller, _blas.limit(limits=1, user_api="blas"):
         try:
+            helpers.extend(_threads.submit(share) for _ in pieces[1:_cores])
             share()
         finally:
             wait(helpers)

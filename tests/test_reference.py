@@ -1,7 +1,10 @@
 """The reference against two judges: naive loops over its formulas, and numerical gradients."""
 
 import inspect
-from concurrent.futures import ThreadPoolExecutor
+import os
+import signal
+import threading
+import time
 from unittest import mock
 
 import checks
@@ -12,6 +15,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import apart, integers, reals
+from threadpoolctl import threadpool_info
 
 from tinyalex import gradcheck, reference
 from tinyalex.backend import Backend
@@ -102,8 +106,10 @@ def test_arguments_are_left_as_they_were(op, data):
 @every_op
 @given(data=st.data())
 def test_the_number_of_threads_changes_no_bit(op, data):
+    """Of small arrays too, cut so that there are pieces, and runs of one image in each."""
     call = data.draw(strategies.calls(op, reals))
-    one, three = (_with_threads(n, checks.results, reference, call, np.float32) for n in (1, 3))
+    with mock.patch.multiple(pieces, PIECE_BYTES=1, CACHE_BYTES=1):
+        one, three = (_on(n, checks.results, reference, call, np.float32) for n in (1, 3))
     for tensor, value in one.items():
         np.testing.assert_array_equal(value, three[tensor])
 
@@ -113,14 +119,85 @@ def test_the_number_of_threads_changes_no_bit_of_a_layer_of_real_size():
     rng = np.random.default_rng(0)
     x, w, b = reals(rng, (9, 13, 13, 192)), reals(rng, (256, 3, 3, 96)), reals(rng, 256)
     call = strategies.Call("conv2d", (x, w, b, 1, 1, 2), reals, seed=1)
-    one, three = (_with_threads(n, checks.results, reference, call, np.float32) for n in (1, 3))
-    for tensor, value in one.items():
-        np.testing.assert_array_equal(value, three[tensor])
+    found = [_on(n, checks.results, reference, call, np.float32) for n in (1, 2, 8)]
+    for tensor, value in found[0].items():
+        for other in found[1:]:
+            np.testing.assert_array_equal(value, other[tensor])
 
 
-def _with_threads(count, function, *arguments):
-    with ThreadPoolExecutor(count) as threads, mock.patch.object(pieces, "_threads", threads):
+def _on(cores, function, *arguments):
+    with mock.patch.object(pieces, "_cores", cores):
         return function(*arguments)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_pieces_come_in_their_order_from_as_many_threads_as_cores(cores):
+    """However long each takes, and from no more threads than there are pieces."""
+    threads = set()
+
+    def work(piece):
+        threads.add(threading.get_ident())
+        time.sleep(0.02 if piece.start == 0 else 0.001)
+        return piece
+
+    found = _on(cores, pieces.in_pieces, work, 10, 1 << 40)
+    assert found == [slice(i, i + 2) for i in range(0, 10, 2)]
+    assert len(threads) == cores
+    assert _on(8, pieces.in_pieces, lambda piece: piece, 1, 1 << 40) == [slice(0, 1)]
+
+
+@pytest.mark.parametrize("failing", [0, 1], ids=["here", "in a helper"])
+def test_an_error_in_a_piece_arrives_when_no_thread_works_any_more(failing):
+    working, both = [], threading.Barrier(2)
+
+    def work(piece):
+        both.wait(timeout=10)
+        working.append(piece)
+        if (threading.current_thread() is not threading.main_thread()) == bool(failing):
+            raise ArithmeticError("of this piece")
+        time.sleep(0.02)
+        working.remove(piece)
+
+    with pytest.raises(ArithmeticError, match="of this piece"):
+        _on(2, pieces.in_pieces, work, 2, 1 << 40)
+    assert len(working) == 1  # the one that failed
+    assert _on(2, pieces.in_pieces, lambda piece: piece.stop, 2, 1 << 40) == [1, 2]
+
+
+def test_two_callers_at_once_leave_blas_as_it_was():
+    """The limit is the process's: who comes second must not take the first one's for the usual."""
+
+    def limits():
+        return [pool["num_threads"] for pool in threadpool_info()]
+
+    before, first_is_in, second_is_in, seen = limits(), threading.Event(), threading.Event(), []
+
+    def first(piece):
+        first_is_in.set()
+        second_is_in.wait(timeout=0.1)  # in vain, if only one may be in
+
+    def second(piece):
+        second_is_in.set()
+        caller.join()
+        seen.extend(limits())
+
+    caller = threading.Thread(target=pieces.in_pieces, args=(first, 1, 1))
+    caller.start()
+    first_is_in.wait()
+    pieces.in_pieces(second, 1, 1)
+    assert set(seen) == {1}
+    assert limits() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_threads_of_its_own():
+    pieces.in_pieces(lambda piece: None, 8, 1 << 40)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        found = _on(2, pieces.in_pieces, lambda piece: piece.start, 8, 1 << 40)
+        os._exit(0 if found == list(range(8)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("groups", [1, 2])
