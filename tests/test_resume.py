@@ -106,6 +106,26 @@ def test_a_run_resumed_into_another_folder_takes_its_best_along(config, tmp_path
     assert saved(tmp_path / "other" / "best.npz") == saved(folder / "best.npz")
 
 
+def test_another_folder_holds_the_resumed_run_from_the_beginning(config, tmp_path):
+    """Before anything is trained: whoever goes on from there loses no epoch."""
+    trained(replace(config, lr=STANDING))
+    folder, other = tmp_path / "run", tmp_path / "other"
+    resumed = folder / "last.npz", checkpoint.load(folder / "last.npz")
+    Trainer(into(config, other, lr=STANDING), resumed, say=lambda line: None).folder.close()
+    assert saved(checkpoint.find(other, "last.npz", "best.npz")) == saved(folder / "last.npz")
+
+
+def test_a_damaged_best_is_told_of_and_left_behind(config, tmp_path):
+    trained(replace(config, epochs=2))
+    folder, other, said = tmp_path / "run", tmp_path / "other", []
+    (folder / "best.npz").write_bytes(b"damaged")
+    resumed = folder / "last.npz", checkpoint.load(folder / "last.npz")
+    trainer = Trainer(into(config, other), resumed, say=said.append)
+    trainer.folder.close()
+    assert not (other / "best.npz").exists()
+    assert any(line.startswith(f"note: {folder / 'best.npz'} is damaged") for line in said)
+
+
 def test_a_best_that_is_not_of_the_resumed_run_stays_where_it_is(config, tmp_path):
     """Of the older checkpoint that a run is resumed from, the newest best is another future."""
     trained(replace(config, lr=STANDING))

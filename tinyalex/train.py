@@ -61,7 +61,7 @@ class Trainer:
 
     config: what is asked. resumed: the checkpoint to go on from, and its file. say: prints a line.
     after_epoch: hears the record of each finished epoch, and ends the run by answering True.
-    Raises UsageError, DataError, CheckpointError or WriteError before anything is computed.
+    Raises UsageError, DataError, CheckpointError or WriteError before anything is trained.
     """
 
     def __init__(
@@ -122,7 +122,6 @@ class Trainer:
             if note := checkpoints.computed_elsewhere(state):
                 self.say(f"note: {note}")
             self.progress, self.mean, self.colour = state.progress, state.mean, state.colour
-            self.take_best_along(path.parent)
             parameters, velocities = state.parameters, state.velocities
         self.folder.write("config.toml", self.config.toml())
         checkpoints.sweep(self.folder.path)
@@ -130,9 +129,15 @@ class Trainer:
         self.optimizer = SGD(self.network, self.recipe, velocities)
         self.standstill = Standstill(self.network)
         self.saved = self.drawn = time.monotonic()
+        if resumed:
+            self.settle(resumed[0].parent)
 
     def run(self) -> None:
-        """Trains to the last epoch or step; what is reached is saved whatever ends it early."""
+        """Trains to the last epoch or step.
+
+        What is reached is saved if a signal, bad data or a GPU's full memory ends it early; what
+        else ends it costs what was trained since the last save, SAVE_SECONDS at most.
+        """
         with closing(self.folder), Stop() as self.stop:
             for text in introduction(self.architecture, self.dataset, self.ops.name):
                 self.say(text)
@@ -186,13 +191,19 @@ class Trainer:
             words = (f"{name.replace('_', '-')} {before[name]} -> {now[name]}" for name in changed)
             self.say(f"changed: {', '.join(words)}")
 
-    def take_best_along(self, source: Path) -> None:
-        """Copies the best checkpoint of a run that goes on in another folder, if it is its best."""
+    def settle(self, source: Path) -> None:
+        """Makes another folder than `source`, where the run was, hold all of the run so far."""
         before, here = source / "best.npz", self.folder.path / "best.npz"
-        if before.exists() and not here.exists():
-            found = checkpoints.load(before)
-            if found.progress.best == self.progress.best:
-                checkpoints.save(found, here)
+        if (self.folder.path / "last.npz").exists():
+            return  # it goes on where it was
+        self.save()
+        try:
+            best = checkpoints.load(before) if before.exists() else None
+        except CheckpointError as error:
+            self.say(f"note: {error}")
+            return
+        if best and best.progress.best == self.progress.best:
+            checkpoints.save(best, here)
 
     def statistics(self, count: int) -> tuple[Any, Any]:
         """The mean image and the colour directions, taken from `count` training images."""
