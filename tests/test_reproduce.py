@@ -150,6 +150,16 @@ def test_of_a_longer_run_only_the_epochs_asked_for_count(images, tmp_path, monke
     assert len(epochs) == 3
 
 
+def test_a_run_that_was_killed_between_its_two_files_goes_on(images, tmp_path):
+    main(command("dropout", images, tmp_path))
+    once = result(tmp_path, "dropout")
+    for run in (tmp_path / "runs").iterdir():
+        (run / "last.npz").unlink()  # best.npz is written before it
+    assert main(command("dropout", images, tmp_path)) == 0
+    assert result(tmp_path, "dropout") == once
+    assert all((run / "last.npz").exists() for run in (tmp_path / "runs").iterdir())
+
+
 def test_an_interrupted_experiment_goes_on_to_the_same_end(images, tmp_path, monkeypatch, capsys):
     count = Trainer.count
 
@@ -225,6 +235,7 @@ def test_ablations_need_validation_images(tmp_path, capsys):
         Image.new("RGB", (32, 32), (i, i, i)).save(tmp_path / "single" / f"{i:02}" / "1.png")
     argv = command("lrn", tmp_path / "single", tmp_path / "results")
     refused(capsys, 4, "no validation images", "--data", argv=argv)
+    assert not (tmp_path / "results" / "runs").exists()  # nothing was trained in vain
 
 
 def test_help_lists_the_experiments_and_costs_nothing_elsewhere(capsys):
@@ -292,17 +303,42 @@ def test_the_target_is_reached_between_two_epochs(errors, epochs):
     assert race.reached(0.25, history) == pytest.approx(epochs, nan_ok=True)
 
 
+NOT = math.nan
+
+
 @pytest.mark.parametrize(
     ("relu", "tanh", "words"),
     [
-        (2.0, 12.0, "after 2.0 epochs and tanh after 12.0: 6.0 times"),
-        (2.0, math.nan, "after 2.0 epochs; tanh has not in 30, more than 15.0 times"),
-        (math.nan, math.nan, "30 epochs are too few"),
-        (math.nan, 12.0, "30 epochs are too few: ReLU has not"),
+        ([2.0], [12.0], "after 2.0 epochs and tanh after 12.0: 6.0 times"),
+        ([2.0, 4.0], [12.0, 24.0], "after 3.0 epochs and tanh after 18.0: 6.0 times"),
+        ([2.0], [NOT], "after 2.0 epochs; tanh has not in 30, more than 15.0 times"),
+        ([2.0, 4.0], [NOT, NOT], "after 3.0 epochs; tanh has not in 30, more than 10.0 times"),
+        ([2.0, 4.0], [20.0, NOT], "by 2 of 2 runs with ReLU and 1 with tanh"),
+        ([2.0, NOT], [20.0, 20.0], "by 1 of 2 runs with ReLU and 2 with tanh"),
+        ([NOT], [12.0], "30 epochs are too few: 25 % training error is reached by 0 of 1 run with"),
     ],
 )
 def test_the_race_in_words(relu, tanh, words):
-    assert words in race.in_words({"ReLU": relu, "tanh": tanh}, tanh / relu, 30)
+    assert words in race.in_words(relu, tanh, 30)
+
+
+def test_a_seed_that_diverges_has_not_reached_the_target(images, tmp_path, monkeypatch):
+    run = Trainer.run
+
+    def diverging(self):
+        if self.config.seed == 1 and self.config.arch.endswith("tanh"):
+            raise DivergedError("too high for this seed")
+        run(self)
+
+    monkeypatch.setattr(Trainer, "run", diverging)
+    assert main(command("relu-vs-tanh", images, tmp_path, "--seeds", "2")) == 0
+    found = json.loads(
+        (tmp_path / "relu-vs-tanh" / "result.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"{name} is not JSON"),
+    )
+    assert found["rows"][-1][2:] == ["1", "not reached", "diverged"]
+    assert found["epochs_to_target"]["tanh"][1] is None
+    assert found["ratio"] is None
 
 
 @pytest.mark.parametrize(

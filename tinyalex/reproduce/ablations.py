@@ -9,12 +9,13 @@ from typing import Any
 
 from tinyalex import show_experiments
 from tinyalex.architectures import Architecture, get_architecture
+from tinyalex.data import open_data
 from tinyalex.errors import DataError
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, difference
 from tinyalex.reproduce.training import counted, setting, train
 from tinyalex.rows import Conv2d
 
-# The first is the network as it is; each other one lacks something. Labels to changes.
+# Labels to changes. The first is what the others are held against.
 Variants = Mapping[str, str]
 
 
@@ -41,14 +42,14 @@ class Ablation:
         }
         for name in names.values():
             get_architecture(name)  # before hours of work: raises UsageError
+        if open_data(request.data, base.data.image_size, seed=0).val is None:
+            raise DataError(
+                "There are no validation images to compare the networks on. Give --data with "
+                "more images a class, or with a folder of validation images."
+            )
         found: dict[str, dict[str, Spread]] = {}
         for label, name in names.items():
             last = [train(request, name, s, epochs, **schedule(epochs))[-1] for s in seeds]
-            if "val_top1_error" not in last[0]:
-                raise DataError(
-                    "There are no validation images to compare the networks on. Give --data with "
-                    "more images a class, or with a folder of validation images."
-                )
             found[label] = {
                 key: Spread(tuple(float(record[key]) for record in last))
                 for key in ("top1_error", "val_top1_error", "val_top5_error")

@@ -89,13 +89,22 @@ def write(experiment: Experiment, answer: Answer, request: Request, seconds: flo
             "rows": [list(row) for row in answer.rows],
             **answer.values,
         }
-        write_whole(folder / "result.json", (json.dumps(found, indent=1) + "\n").encode())
+        write_whole(folder / "result.json", (json.dumps(_finite(found), indent=1) + "\n").encode())
     except OSError as error:
         raise WriteError(
             f"Cannot write the results to {folder}: {error.strerror}. Free some space, or choose "
             "another folder with --output-dir."
         ) from None
     canvas.save(answer.figure, folder / "figure.png")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def markdown(experiment: Experiment, answer: Answer) -> str:

@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import mean
 
 from tinyalex import show_experiments
 from tinyalex.architectures import get_architecture
 from tinyalex.errors import DivergedError
 from tinyalex.reproduce.experiment import Answer, Experiment, Request
-from tinyalex.reproduce.training import Record, setting, train
+from tinyalex.reproduce.training import Record, counted, setting, train
 
 TARGET = 0.25  # training error, as in the figure
 UNITS = {"ReLU": "plain", "tanh": "plain+tanh"}
@@ -111,49 +112,60 @@ def race(request: Request, title: str) -> Answer:
         best[unit] = final(partial(run, unit, 0), finalists, longest)
         request.say(f"{unit}: best rate {best[unit]:g} of {tried}")
 
-    histories = {u: [run(u, s, best[u], longest) for s in seeds] for u in UNITS}
+    def history(unit: str, seed: int) -> list[Record]:
+        try:
+            return run(unit, seed, best[unit], longest)
+        except DivergedError:
+            return []  # the rate was found with another seed
+
+    histories = {unit: [history(unit, seed) for seed in seeds] for unit in UNITS}
     epochs = {u: [reached(TARGET, h) for h in runs] for u, runs in histories.items()}
     rows = []
     for unit, runs in histories.items():
-        for seed, history in zip(seeds, runs, strict=True):
-            when = reached(TARGET, history)
-            last = history[-1]
+        for seed, records in zip(seeds, runs, strict=True):
+            when = reached(TARGET, records)
+            last = records[-1] if records else None
             rows.append(
                 (
                     unit,
                     f"{best[unit]:g}",
                     str(seed),
                     "not reached" if math.isnan(when) else f"{when:.1f}",
-                    f"{100 * last['top1_error']:.1f} % after {last['epoch']}",
+                    f"{100 * last['top1_error']:.1f} % after {last['epoch']}"
+                    if last
+                    else "diverged",
                 )
             )
-    means = {unit: sum(e) / len(e) for unit, e in epochs.items()}
-    ratio = means["tanh"] / means["ReLU"]
     how = setting(request, name, longest, len(seeds))
     return Answer(
         show_experiments.race(histories, TARGET, title, how),
-        in_words(means, ratio, longest),
+        in_words(epochs["ReLU"], epochs["tanh"], longest),
         how,
         ("unit", "rate", "seed", "epochs to 25 % training error", "training error at the end"),
         rows,
-        {"rates": best, "epochs_to_target": epochs, "ratio": ratio, "target": TARGET},
+        {
+            "rates": best,
+            "epochs_to_target": epochs,
+            "ratio": mean(epochs["tanh"]) / mean(epochs["ReLU"]),
+            "target": TARGET,
+        },
     )
 
 
-def in_words(means: dict[str, float], ratio: float, longest: int) -> str:
-    """What was found, also where the target was not reached."""
-    if not math.isnan(ratio):
-        return (
-            f"ReLU reaches 25 % training error after {means['ReLU']:.1f} epochs and tanh after "
-            f"{means['tanh']:.1f}: {ratio:.1f} times as many."
-        )
-    if not math.isnan(means["ReLU"]):
-        least = longest / means["ReLU"]
-        return (
-            f"ReLU reaches 25 % training error after {means['ReLU']:.1f} epochs; tanh has not in "
-            f"{longest}, more than {least:.1f} times as many."
-        )
-    return f"{longest} epochs are too few: ReLU has not reached 25 % training error."
+def in_words(relu: Sequence[float], tanh: Sequence[float], longest: int) -> str:
+    """What was found, also where the target was not reached. NaN: not by that seed."""
+    there = [sum(not math.isnan(epochs) for epochs in unit) for unit in (relu, tanh)]
+    begin = f"ReLU reaches 25 % training error after {mean(relu):.1f} epochs"
+    if there == [len(relu), len(tanh)]:
+        ratio = mean(tanh) / mean(relu)
+        return f"{begin} and tanh after {mean(tanh):.1f}: {ratio:.1f} times as many."
+    if there == [len(relu), 0]:
+        least = longest / mean(relu)
+        return f"{begin}; tanh has not in {longest}, more than {least:.1f} times as many."
+    return (
+        f"{longest} epochs are too few: 25 % training error is reached by {there[0]} of "
+        f"{counted(len(relu), 'run')} with ReLU and {there[1]} with tanh."
+    )
 
 
 RELU_VS_TANH = Experiment(

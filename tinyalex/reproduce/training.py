@@ -46,12 +46,13 @@ def train(
         **{"print_freq": LOG, **settings},
     ).resolved()
     resumed = None
-    if (folder / "last.npz").exists():
-        path = folder / "last.npz"
+    last, best = folder / "last.npz", folder / "best.npz"
+    if last.exists() or best.exists():
+        path = last if last.exists() else best  # killed between its first best and its first last
         state = checkpoint.load(path)
         check_same(config, state.config, folder)
         history = state.progress.history[:epochs]
-        if len(history) == epochs or any(map(enough, history)):
+        if path == last and (len(history) == epochs or any(map(enough, history))):
             return history
         resumed = path, state
 
