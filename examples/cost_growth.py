@@ -8,7 +8,6 @@ memory that the process had. Takes 3 minutes on two cores, and 4 GiB.
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import replace
 
 from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
-from tinyalex.workload import Work, reference_calls
+from tinyalex.workload import Work, peak_bytes, reference_calls
 
 # Images a step, side of a crop, classes: each line of the table varies one of them.
 GROWTH = {
@@ -26,7 +25,6 @@ GROWTH = {
     "classes": [(32, 227, 10), (32, 227, 1000), (32, 227, 20000)],
 }
 STEPS = 3
-UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
 def measure(images, side, classes):
@@ -42,22 +40,23 @@ def measure(images, side, classes):
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)
-    peak = UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"ms": 1e3 * statistics.median(times), "MiB": peak / 2**20}
+    return {"ms": 1e3 * statistics.median(times), "MiB": peak_bytes() / 2**20}
 
 
 def main():
-    found = {}
-    for sizes in {sizes for rows in GROWTH.values() for sizes in rows}:
-        command = [sys.executable, __file__, *map(str, sizes)]
-        child = subprocess.run(command, check=True, capture_output=True, text=True)
-        found[sizes] = json.loads(child.stdout)
     print(f"{'varied':<18} {'images':>6} {'side':>5} {'classes':>8} {'ms a step':>10} {'MiB':>6}")
+    found = {}
     for what, rows in GROWTH.items():
         for sizes in rows:
+            if sizes not in found:
+                command = [sys.executable, __file__, *map(str, sizes)]
+                child = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found[sizes] = json.loads(child.stdout)
             images, side, classes = sizes
             ms, mib = found[sizes]["ms"], found[sizes]["MiB"]
-            print(f"{what:<18} {images:>6} {side:>5} {classes:>8} {ms:>10.0f} {mib:>6.0f}")
+            print(
+                f"{what:<18} {images:>6} {side:>5} {classes:>8} {ms:>10.0f} {mib:>6.0f}", flush=True
+            )
 
 
 if __name__ == "__main__":

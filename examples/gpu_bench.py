@@ -46,8 +46,11 @@ def our_step(work, precision):
     """A function that trains one step, and one that gives the memory back between turns."""
     import cupy
 
-    ops, zeros = get_backend("gpu", (0,), precision), {n: 0 * w for n, w in work.parameters.items()}
-    network = Network(work.architecture, ops, work.parameters, work.mean)
+    ops, zeros = (
+        get_backend("gpu", (0,), precision),
+        {n: 0 * w for n, w in work.parameters().items()},
+    )
+    network = Network(work.architecture, ops, work.parameters(), work.mean)
     sgd = SGD(network, work.architecture.recipe, zeros)
 
     def step():
@@ -77,7 +80,7 @@ def torch_step(work, how):
 
     torch.backends.cudnn.benchmark = True
     architecture, recipe = work.architecture, work.architecture.recipe
-    twin = TwinOnGPU(architecture, work.parameters, work.mean)
+    twin = TwinOnGPU(architecture, work.parameters(), work.mean)
     x = twin.apply(architecture.rows[0], torch.from_numpy(work.images), work.draws)
     x = x.contiguous(memory_format=torch.channels_last).cuda()
     target = torch.from_numpy(work.labels).long().cuda()

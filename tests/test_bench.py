@@ -2,15 +2,19 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from tinyalex import bench
 from tinyalex.architectures import get_architecture
 from tinyalex.cli import main
-from tinyalex.errors import UsageError
+from tinyalex.errors import TinyalexError
 from tinyalex.rows import Conv2d, Linear
 from tinyalex.shapes import layers
+from tinyalex.workload import peak_bytes
 
 SMALL = ["bench", "--arch", "mini", "-b", "2", "--rounds", "2"]
 WITH_TORCH = pytest.mark.skipif(
@@ -32,7 +36,7 @@ def test_each_layer_has_its_times_and_its_products(capsys):
         assert (timed["products"] > 0) == isinstance(layer.row, Conv2d | Linear)
     assert found["reference"] == found["training"]["reference"] > 0
     assert found["inference"]["reference"] > found["reference"]
-    assert found["peak_bytes"]["reference"] > 20 << 20  # Python and NumPy alone take more
+    assert found["peak_bytes"]["reference"] > 20 << 20
     assert "ratio" not in found
 
 
@@ -77,6 +81,32 @@ def test_the_table_shows_all_that_was_found():
 
 
 def test_a_system_that_ends_is_told_of(capfd):
-    with pytest.raises(UsageError, match=r"'none such' ended with code 1.*tinyalex\[parity\]"):
+    with pytest.raises(TinyalexError, match=r"'none such' ended with code 1; .* --batch-size"):
         bench._Child("none such", "mini", 1)
     assert "KeyError: 'none such'" in capfd.readouterr().err
+
+
+def test_what_is_too_large_is_told_without_a_traceback(capfd):
+    assert main(["bench", "--arch", "mini", "-b", str(10**12)]) == 1
+    told = capfd.readouterr().err
+    assert told.startswith("not enough memory: ")
+    assert "tinyalex: The benchmark of 'reference' ended with code 1" in told
+    assert "Traceback" not in told
+
+
+def test_what_cannot_be_measured_is_told_before_anything_begins(capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_Child", pytest.fail)
+    assert main(["bench", "--arch", "mimi"]) == 2
+    assert "Did you mean 'mini'?" in capsys.readouterr().err
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    assert main([*SMALL, "--against", "torch"]) == 2
+    assert "pip install 'tinyalex[parity]'" in capsys.readouterr().err
+
+
+def test_the_peak_is_of_this_process_and_not_of_its_parent():
+    """A small child of a large process."""
+    large = np.ones(100 << 20, np.uint8)
+    program = "from tinyalex.workload import peak_bytes; print(peak_bytes())"
+    command = [sys.executable, "-c", program]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 10 << 20 < int(child.stdout) < large.nbytes < peak_bytes()

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import picture, written
 
-from tinyalex import checkpoint
+from tinyalex import checkpoint, untrusted
 from tinyalex.architectures import ARCHITECTURES
 from tinyalex.checkpoint import Checkpoint
 from tinyalex.cli import main
@@ -391,27 +391,50 @@ def test_a_file_that_would_fill_the_memory_is_refused_before_it_does(saved, tmp_
     """1 GiB and 4 TB in 256 MiB: a refusal for want of memory would have other words."""
     huge = "{'descr': '<U268435424', 'fortran_order': False, 'shape': (), }"
     many = {name: [""] * 1_000_000 for name in ("classes", "titles")}
+    small = {"data": {"things": [{}] * (untrusted.META_BYTES // 16 - 1000)}}  # "{}, ", 4 bytes each
     weight = header("{'descr': '<f4', 'fortran_order': False, 'shape': (2097152, 128), }")
-    expected = {
-        "sound": lambda path: rewrite(path, saved),
-        "parameter/conv1.bias should be": lambda path: rewrite(
-            path, saved, {"parameter/conv1.bias.npy": NOT_AN_ARRAY["4 TB"]}
+    expected = [
+        ("sound", lambda path: rewrite(path, saved)),
+        (
+            "parameter/conv1.bias should be",
+            lambda path: rewrite(path, saved, {"parameter/conv1.bias.npy": NOT_AN_ARRAY["4 TB"]}),
         ),
-        "parameter/fc8.weight should be": lambda path: zeros(
-            path, saved, "parameter/fc8.weight.npy", weight
+        (
+            "parameter/fc8.weight should be",
+            lambda path: zeros(path, saved, "parameter/fc8.weight.npy", weight),
         ),
-        "description takes more than": lambda path: zeros(path, saved, "meta.npy", header(huge)),
-        "cannot hold": lambda path: rewrite(path, saved, meta=lambda meta: meta | many),
-        "recursion": lambda path: rewrite(path, saved, meta=NO_SENSE["nested"]),
-    }
+        ("description takes more than", lambda path: zeros(path, saved, "meta.npy", header(huge))),
+        ("cannot hold", lambda path: rewrite(path, saved, meta=lambda meta: meta | many)),
+        ("recursion", lambda path: rewrite(path, saved, meta=NO_SENSE["nested"])),
+        ("sound", lambda path: rewrite(path, saved, meta=lambda meta: meta | small)),
+    ]
     paths = [tmp_path / f"{number}.npz" for number in range(len(expected))]
-    for path, make in zip(paths, expected.values(), strict=True):
+    for path, (_, make) in zip(paths, expected, strict=True):
         make(path)
         assert path.stat().st_size < 10 * 2**20
     argv = [sys.executable, "-c", IN_LITTLE_MEMORY, *map(str, paths)]
     told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
-    for words, line in zip(expected, told, strict=True):
+    for (words, _), line in zip(expected, told, strict=True):
         assert words in line
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, tmp_path, monkeypatch):
+    path = tmp_path / "only.npz"
+    path.write_bytes(saved)
+
+    def fail(error):
+        def failing(*arguments):
+            raise error
+
+        return failing
+
+    monkeypatch.setattr(untrusted, "open", fail(PermissionError(13, "no")), raising=False)
+    with pytest.raises(CheckpointError, match=r"cannot be read: no\. There is no sound"):
+        checkpoint.load(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(untrusted, "_arrays", fail(MemoryError()))
+    with pytest.raises(CheckpointError, match="There is not enough memory to read"):
+        checkpoint.load(path)
 
 
 def zeros(path, saved, name, start):

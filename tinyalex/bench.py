@@ -8,19 +8,19 @@ within a round.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
-from tinyalex.errors import UsageError
+from tinyalex.errors import TinyalexError, UsageError
 from tinyalex.layer_times import layer_times
-from tinyalex.workload import Work, reference_calls, torch_calls
+from tinyalex.workload import Work, peak_bytes, reference_calls, torch_calls
 
 REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long
 MODES = ("training", "inference")
@@ -37,6 +37,11 @@ def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[
     `training` and `inference`: see `_speeds`; what `training` holds stands at the top as well.
     `peak_bytes`: the most memory that each system's process had. `layers`: see `layer_times`.
     """
+    get_architecture(arch)  # raises UsageError here, not in each child
+    if against == "torch" and not find_spec("torch"):
+        raise UsageError(
+            "--against torch needs PyTorch, which is not installed: pip install 'tinyalex[parity]'."
+        )
     systems = ["reference", *(TORCH if against == "torch" else ())]
     children: dict[str, _Child] = {}
     seconds: dict[str, dict[str, list[float]]] = {m: {s: [] for s in systems} for m in MODES}
@@ -104,7 +109,7 @@ def table(found: dict[str, Any]) -> str:
         lines.append(line)
     products = sum(row["products"] for row in found["layers"])
     lines += [
-        f"products: the layer's matrix products alone, by BLAS; in all {products:.0f} ms, which "
+        f"products: the layer's matrix products alone; in all {products:.0f} ms, which "
         f"would be {1e3 * found['batch_size'] / products:.1f} images a second"
     ]
     for mode in MODES:
@@ -129,6 +134,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends its children
         )
         self.system = system
         for mode in MODES:
@@ -146,9 +152,9 @@ class _Child:
         if not answer:
             code = self.process.wait()
             self.end()
-            raise UsageError(
-                f"The benchmark of {self.system!r} ended with code {code}; its own "
-                "message stands above. PyTorch is installed with: pip install 'tinyalex[parity]'."
+            raise TinyalexError(
+                f"The benchmark of {self.system!r} ended with code {code}; what it said of that "
+                "stands above. If memory was short (code -9 too), try a smaller --batch-size."
             )
         return json.loads(answer)
 
@@ -161,17 +167,17 @@ def _serve(system: str, arch: str, batch_size: int) -> None:
     """The child's side: answers each word that comes in, with the seconds of a training step or an
     inference, with the peak of its memory, or with the times of the layers."""
     work = Work.of(get_architecture(arch), batch_size)
-    ops = get_backend("reference")
-    calls = (
-        reference_calls(work, ops) if system == "reference" else torch_calls(work, TORCH[system])
-    )
-    unit = 1 if sys.platform == "darwin" else 1024
+    if system == "reference":
+        ops = get_backend("reference")
+        calls = reference_calls(work, ops)
+    else:
+        calls = torch_calls(work, TORCH[system])
 
     def answer(word: str) -> Any:
         if word == "layers":
             return layer_times(work, ops)
         if word == "peak":
-            return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return peak_bytes()
         calls[word]()  # not timed: after its rest the processor is slow, by a tenth, for a while
         began = time.perf_counter()
         calls[word]()
@@ -182,4 +188,7 @@ def _serve(system: str, arch: str, batch_size: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    try:
+        _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    except MemoryError as error:
+        sys.exit(f"not enough memory: {error}")

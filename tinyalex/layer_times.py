@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinyalex.backend import Backend
 from tinyalex.network import Network
+from tinyalex.reference.pieces import CACHE_BYTES, in_pieces
 from tinyalex.rows import Conv2d
 from tinyalex.shapes import Layer, layers
 from tinyalex.workload import Work
@@ -48,7 +50,7 @@ def layer_times(work: Work, ops: Backend) -> list[dict[str, Any]]:
 
 def _passes(work: Work, ops: Backend) -> dict[tuple[str, str], float]:
     """The least milliseconds of (row, forward or backward)."""
-    network = Network(work.architecture, ops, work.parameters, work.mean)
+    network = Network(work.architecture, ops, work.parameters(), work.mean)
     best: dict[tuple[str, str], float] = {}
 
     def timed(row: str, way: str, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -74,27 +76,52 @@ def _passes(work: Work, ops: Backend) -> dict[tuple[str, str], float]:
 
 
 def bare_products(layer: Layer, batch_size: int, above_images: bool) -> float:
-    """Milliseconds of y = col w^T, dw = dy^T col and dcol = dy w, by BLAS on all its threads.
+    """Milliseconds of y = col w^T, dw = dy^T col and dcol = dy w, with no columns to unfold.
 
-    The columns lie there already and what comes of dcol is left out: no convolution by products is
-    faster. Where the columns would be large, a part of the batch is timed and the rest reckoned.
+    Each by BLAS on its own threads, or, for convolutions, in runs of images that stay in the cache
+    and on the reference's threads: whichever is faster. Where the columns would be large, a part of
+    the batch is timed and the rest reckoned.
     """
     assert layer.weight is not None
     groups = layer.row.groups if isinstance(layer.row, Conv2d) else 1
     filters, inputs = layer.weight[0] // groups, math.prod(layer.weight[1:])
     pixels = math.prod(layer.output[:2])
-    images = min(batch_size, max(1, OPERAND_BYTES // (4 * groups * pixels * inputs)))
-    col, dcol = np.ones((2, groups, images * pixels, inputs), np.float32)
-    y, dy = np.ones((2, groups, images * pixels, filters), np.float32)
-    w, dw = np.ones((2, groups, filters, inputs), np.float32)
-    factors = [(col, w.transpose(0, 2, 1), y), (dy.transpose(0, 2, 1), col, dw), (dy, w, dcol)]
+    column_bytes = 4 * groups * pixels * inputs  # of an image
 
-    milliseconds = 0.0
-    for a, b, out in factors[:2] if above_images else factors:
-        times = []
-        for _ in range(PASSES):
-            began = time.perf_counter()
-            np.matmul(a, b, out=out)
-            times.append(time.perf_counter() - began)
-        milliseconds += 1e3 * min(times) * batch_size / images
-    return milliseconds
+    def seconds(images: int, runs: int) -> list[float]:
+        """Of each product, for the whole batch: so many images at a time, so often."""
+        col, dcol = np.ones((2, groups, images * pixels, inputs), np.float32)
+        y, dy = np.ones((2, groups, images * pixels, filters), np.float32)
+        w, dw = np.ones((2, groups, filters, inputs), np.float32)
+        factors = [(col, w.transpose(0, 2, 1), y), (dy.transpose(0, 2, 1), col, dw), (dy, w, dcol)]
+
+        def product(a: Any, b: Any, out: Any) -> None:
+            if runs == 1:
+                np.matmul(a, b, out=out)
+                return
+
+            def work(piece: slice) -> None:
+                own = np.empty_like(out)
+                for _ in range(piece.start, piece.stop):
+                    np.matmul(a, b, out=own)
+
+            in_pieces(work, runs, runs * images * column_bytes)
+
+        scale = batch_size / (images * runs)
+        return [scale * _least(partial(product, *f)) for f in factors[: 2 if above_images else 3]]
+
+    whole = seconds(min(batch_size, max(1, OPERAND_BYTES // column_bytes)), 1)
+    images = min(batch_size, max(1, CACHE_BYTES // column_bytes))
+    if not isinstance(layer.row, Conv2d) or images == batch_size:
+        return 1e3 * sum(whole)
+    return 1e3 * sum(map(min, whole, seconds(images, batch_size // images)))
+
+
+def _least(call: Callable[[], None]) -> float:
+    """Seconds of the fastest of a few calls."""
+    times = []
+    for _ in range(PASSES):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)

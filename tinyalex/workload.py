@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,13 +23,12 @@ Call = Callable[[], object]
 
 
 class Work(NamedTuple):
-    """Random images and labels, the draws of a training step and of evaluation, weights."""
+    """Random images and labels, the draws of a training step and of evaluation."""
 
     architecture: Architecture
     images: Any
     labels: Any
     mean: Any
-    parameters: dict[str, Any]
     draws: Draws
     centre: Draws
 
@@ -39,16 +41,20 @@ class Work(NamedTuple):
             rng.integers(0, 256, (batch_size, side, side, 3), np.uint8),
             rng.integers(0, architecture.classes, batch_size, np.int32),
             np.full((side, side, 3), 127.5, np.float32),
-            initial_parameters(architecture, 0),
             training_draws(architecture, batch_size, COLOUR, 0, 0, 0),
             centre_draws(architecture.data, batch_size),
         )
 
+    def parameters(self) -> dict[str, Any]:
+        """Initial weights, drawn anew each time: who keeps them has their memory twice."""
+        return initial_parameters(self.architecture, 0)
+
 
 def reference_calls(work: Work, ops: Backend) -> dict[str, Call]:
     """A training step: draws, augment, forward, loss, backward, update. Inference: the logits."""
-    architecture, images, labels, mean, parameters, *_ = work
-    network = Network(architecture, ops, parameters, mean)
+    architecture, images, labels = work.architecture, work.images, work.labels
+    parameters = work.parameters()
+    network = Network(architecture, ops, parameters, work.mean)
     sgd = SGD(network, architecture.recipe, {n: np.zeros_like(w) for n, w in parameters.items()})
 
     def step() -> None:
@@ -66,10 +72,11 @@ def torch_calls(work: Work, form: Literal["module", "band"]) -> dict[str, Call]:
 
     from tinyalex.torch_twin import Twin
 
-    architecture, images, labels, mean, parameters, draws, centre = work
-    recipe, twin = architecture.recipe, Twin(architecture, parameters, mean, form)
-    x = twin.apply(architecture.rows[0], torch.from_numpy(images), draws)
-    x, target = x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels).long()
+    recipe, draws = work.architecture.recipe, work.draws
+    twin = Twin(work.architecture, work.parameters(), work.mean, form)
+    x = twin.apply(work.architecture.rows[0], torch.from_numpy(work.images), draws)
+    x = x.contiguous(memory_format=torch.channels_last)
+    target = torch.from_numpy(work.labels).long()
     sgd = torch.optim.SGD(
         twin.parameters.values(), RATE, recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -82,6 +89,14 @@ def torch_calls(work: Work, form: Literal["module", "band"]) -> dict[str, Call]:
 
     def inference() -> None:
         with torch.inference_mode():
-            twin.logits(x, centre)
+            twin.logits(x, work.centre)
 
     return {"training": step, "inference": inference}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had at once."""
+    if sys.platform == "linux":  # where ru_maxrss begins with what the parent process had
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
