@@ -1,10 +1,13 @@
 """The presets as their sources have them: what each does otherwise than `alexnet`, to the digit."""
 
+import re
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from tinyalex.architectures import ARCHITECTURES
+from tinyalex.summary import summary
 
 ALEXNET = ARCHITECTURES["alexnet"]
 
@@ -88,3 +91,11 @@ def test_alexnet_is_in_the_order_of_the_paper_and_2012_in_its_own():
 
 def kinds(name):
     return [row.kind for row in ARCHITECTURES[name].rows]
+
+
+def test_the_readme_counts_every_network_right():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    table = re.findall(r"^\| (`.*`) \| .* \| ([\d,]+) \| ([\d,]+) \|$", readme, re.MULTILINE)
+    told = {name.strip("`"): row[1:] for row in table for name in row[0].split(", ")}
+    counts = {name: summary(architecture) for name, architecture in ARCHITECTURES.items()}
+    assert told == {n: (f"{c['parameters']:,}", f"{c['macs']:,}") for n, c in counts.items()}
