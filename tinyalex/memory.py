@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# <malloc.h> of glibc.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # <malloc.h> of glibc
+_LARGEST = (1 << 31) - 1
 
 
 def keep_freed() -> None:
@@ -16,5 +16,5 @@ def keep_freed() -> None:
     small network, a tenth to a fifth of a larger one's. Other allocators are left as they are.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(_TRIM_THRESHOLD, 1 << 30)  # free memory below this is not handed back
-        mallopt(_MMAP_THRESHOLD, 1 << 25)  # the largest allowed: arrays below become such memory
+        mallopt(_TRIM_THRESHOLD, _LARGEST)  # free memory below this is not handed back
+        mallopt(_MMAP_MAX, 0)  # large arrays too come from what is kept
