@@ -14,9 +14,10 @@ work = Work.of(get_architecture("cifar-18pct"), 512)  # the largest array has 64
 step = reference_calls(work, get_backend("reference"))["training"]
 for _ in range(3):
     step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = resource.getrusage(resource.RUSAGE_SELF)
 step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, platform.libc_ver()[0] or "another")
+after = resource.getrusage(resource.RUSAGE_SELF)
+print(after.ru_minflt - before.ru_minflt, platform.libc_ver()[0] or "another")
 """
 
 
