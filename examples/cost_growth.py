@@ -11,7 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
-import time
+import timeit
 from dataclasses import replace
 
 from tinyalex.architectures import get_architecture
@@ -35,11 +35,7 @@ def measure(images, side, classes):
     network = replace(network, rows=(first, *rest))
     step = reference_calls(Work.of(network, images), get_backend("reference"))["training"]
     step()
-    times = []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
+    times = timeit.repeat(step, number=1, repeat=STEPS)
     return {"ms": 1e3 * statistics.median(times), "MiB": peak_bytes() / 2**20}
 
 

@@ -46,12 +46,9 @@ def our_step(work, precision):
     """A function that trains one step, and one that gives the memory back between turns."""
     import cupy
 
-    ops, zeros = (
-        get_backend("gpu", (0,), precision),
-        {n: 0 * w for n, w in work.parameters().items()},
-    )
-    network = Network(work.architecture, ops, work.parameters(), work.mean)
-    sgd = SGD(network, work.architecture.recipe, zeros)
+    ops, parameters = get_backend("gpu", (0,), precision), work.parameters()
+    network = Network(work.architecture, ops, parameters, work.mean)
+    sgd = SGD(network, work.architecture.recipe, {n: 0 * w for n, w in parameters.items()})
 
     def step():
         draws = training_draws(work.architecture, len(work.labels), COLOUR, 0, 0, 0)

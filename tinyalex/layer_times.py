@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -108,20 +109,13 @@ def bare_products(layer: Layer, batch_size: int, above_images: bool) -> float:
             in_pieces(work, runs, runs * images * column_bytes)
 
         scale = batch_size / (images * runs)
-        return [scale * _least(partial(product, *f)) for f in factors[: 2 if above_images else 3]]
+        return [
+            scale * min(timeit.repeat(partial(product, *f), number=1, repeat=PASSES))
+            for f in factors[: 2 if above_images else 3]
+        ]
 
     whole = seconds(min(batch_size, max(1, OPERAND_BYTES // column_bytes)), 1)
     images = min(batch_size, max(1, CACHE_BYTES // column_bytes))
     if not isinstance(layer.row, Conv2d) or images == batch_size:
         return 1e3 * sum(whole)
     return 1e3 * sum(map(min, whole, seconds(images, batch_size // images)))
-
-
-def _least(call: Callable[[], None]) -> float:
-    """Seconds of the fastest of a few calls."""
-    times = []
-    for _ in range(PASSES):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
