@@ -39,11 +39,13 @@ def conv2d(
     Ho, Wo = conv_size(H, kh, stride, pad, ceil), conv_size(W, kw, stride, pad, ceil)
     y = np.empty((N, Ho, Wo, O), x.dtype)
     inside, starts = places(x, y, stride, pad)
+    bias = np.tile(b, Wo)  # for a row of pixels: NumPy adds long rows sooner
 
     def work(piece: slice) -> None:
         for images, col in columns(x, piece, w.shape[1:3], inside, starts, groups):
             np.matmul(col, filters(w, groups).transpose(0, 2, 1), out=pixels(y[images], groups))
-            y[images] += b
+            lines = y[images].reshape(-1, Wo * O)
+            lines += bias
 
     in_pieces(work, N, N * column_bytes(y, w, groups))
     return y, (x, w, stride, pad, groups)
@@ -111,16 +113,21 @@ def columns(
     Ho, Wo = ((s.stop - s.start) // s.step for s in starts)
     runs = list(in_cache(piece, Ho * Wo * kh * kw * C * x.itemsize))
     longest = runs[0].stop - runs[0].start
-    frame = np.zeros((groups, longest, height, width, C // groups), x.dtype)
-    windows = sliding_window_view(frame, kernel, (2, 3))[:, :, starts[0], starts[1]]
-    windows = windows.transpose(0, 1, 2, 3, 5, 6, 4)
-    col = np.empty(windows.shape, x.dtype)
+    Cg = C // groups
+    frame = np.zeros((groups, longest, height, width, Cg), x.dtype)
+    across = slice(starts[1].start * Cg, starts[1].stop * Cg, starts[1].step * Cg)
+    rows = sliding_window_view(frame.reshape(groups, longest, height, -1), kw * Cg, 3)[
+        ..., across, :
+    ]
+    row = np.dtype((np.void, kw * Cg * x.itemsize))  # copied as one item: up to twice as fast
+    windows = sliding_window_view(rows.view(row)[..., 0], kh, 2)[:, :, starts[0]]
+    col = np.empty(windows.shape, row)
     for images in runs:
         n = images.stop - images.start
         target = frame[:, :n, inside[0], inside[1]]
         target[...] = pixels(x[images], groups).reshape(target.shape)
         col[:, :n] = windows[:, :n]
-        yield images, col[:, :n].reshape(groups, n * Ho * Wo, -1)
+        yield images, col[:, :n].view(x.dtype).reshape(groups, n * Ho * Wo, -1)
 
 
 def column_bytes(y: Array, w: Array, groups: int) -> int:

@@ -68,7 +68,7 @@ def normalise(
     def work(piece: slice) -> None:
         for i in in_cache(piece, x[:1].nbytes):
             scale[i] = k + alpha * window_sum(x[i] * x[i])
-            y[i] = x[i] * scale[i] ** -beta
+            y[i] = x[i] * power(scale[i], beta)
 
     in_pieces(work, len(x), x.nbytes)
     return y, (x, scale, alpha, beta, mirrored_sum)
@@ -84,7 +84,7 @@ def lrn_backward(dy: Array, cache: Cache) -> Array:
 
     def work(piece: slice) -> None:
         for i in in_cache(piece, x[:1].nbytes):
-            dx[i] = dy[i] * scale[i] ** -beta
+            dx[i] = dy[i] * power(scale[i], beta)
             dx[i] -= 2 * alpha * beta * x[i] * mirrored_sum(dx[i] * x[i] / scale[i])
 
     in_pieces(work, len(x), x.nbytes)
@@ -92,6 +92,14 @@ def lrn_backward(dy: Array, cache: Cache) -> Array:
 
 
 lrn_map_backward = lrn_backward  # the same formula; only the places summed over differ
+
+
+def power(scale: Array, beta: float) -> Array:
+    """scale^-beta; for the paper's beta of 3/4 by square roots, up to ten times as fast."""
+    if beta == 0.75:
+        root = np.sqrt(scale)
+        return 1 / (root * np.sqrt(root))
+    return scale**-beta
 
 
 def band(channels: int, n: int, dtype: npt.DTypeLike) -> Array:

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 PIECES = 8  # at most: so many cores find work
 PIECE_BYTES = 1 << 20  # at least: handing less to another thread costs more than it saves
-CACHE_BYTES = 1 << 20  # what stays in a core's second-level cache
+CACHE_BYTES = 1 << 21  # what stays in a core's second-level cache
 
 T = TypeVar("T")
 

@@ -35,20 +35,27 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     """Each dy goes to the first maximum of its window in row-major order.
 
-    The taps are visited in that order; whoever equals the maximum takes what is left of dy.
+    The taps are visited in that order; the first that equals the maximum takes the dy. Pixels
+    `stride` apart are gathered side by side first: NumPy is twice as fast on long rows.
     """
     x, y, size, stride = cache
     (_, H, W, _), (_, Ho, Wo, _) = x.shape, y.shape
-    dx = np.zeros_like(x)
+    dx = np.empty_like(x)
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
-            left = dy[n].copy()
+            apart = [np.ascontiguousarray(x[n, :, s::stride]) for s in range(stride)]
+            dapart = [np.zeros_like(a) for a in apart]
+            open_ = np.ones(y[n].shape, bool)
             for i, h in taps(H, Ho, size, stride):
                 for j, v in taps(W, Wo, size, stride):
-                    taken = left[:, i, j] * (x[n, h, v] == y[n, i, j])
-                    dx[n, h, v] += taken
-                    left[:, i, j] -= taken
+                    before, s = divmod(v.start, stride)
+                    at = np.s_[:, h, before : before + j.stop]
+                    first = (apart[s][at] == y[n, i, j]) & open_[:, i, j]
+                    open_[:, i, j] ^= first
+                    dapart[s][at] += dy[n, i, j] * first
+            for s in range(stride):
+                dx[n, :, s::stride] = dapart[s]
 
     in_pieces(work, len(x), x.nbytes)
     return dx

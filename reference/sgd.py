@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_pieces
+from tinyalex.reference.pieces import in_cache, in_pieces
 
 Array = npt.NDArray[Any]
-
-RUN = 1 << 15  # elements updated at once: five arrays of them fit into a core's cache
 
 
 def sgd_update(
@@ -40,8 +38,7 @@ def sgd_update(
 def _update(
     w: Array, dw: Array, v: Array, rate: float, momentum: float, decay: float, piece: slice
 ) -> None:
-    for start in range(piece.start, piece.stop, RUN):
-        run = slice(start, min(start + RUN, piece.stop))
+    for run in in_cache(piece, 3 * w.itemsize):
         v[run] *= momentum
         v[run] -= decay * rate * w[run] + rate * dw[run]
         w[run] += v[run]
