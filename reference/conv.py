@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from tinyalex.reference.pieces import in_cache, in_pieces
 from tinyalex.shapes import conv_size
@@ -113,14 +112,16 @@ def columns(
     Ho, Wo = ((s.stop - s.start) // s.step for s in starts)
     runs = list(in_cache(piece, Ho * Wo * kh * kw * C * x.itemsize))
     longest = runs[0].stop - runs[0].start
-    Cg = C // groups
-    frame = np.zeros((groups, longest, height, width, Cg), x.dtype)
-    across = slice(starts[1].start * Cg, starts[1].stop * Cg, starts[1].step * Cg)
-    rows = sliding_window_view(frame.reshape(groups, longest, height, -1), kw * Cg, 3)[
-        ..., across, :
-    ]
-    row = np.dtype((np.void, kw * Cg * x.itemsize))  # copied as one item: up to twice as fast
-    windows = sliding_window_view(rows.view(row)[..., 0], kh, 2)[:, :, starts[0]]
+    frame = np.zeros((groups, longest, height, width, C // groups), x.dtype)
+    group, image, line, pixel, _ = frame.strides
+    row = np.dtype((np.void, kw * pixel))  # of a window, in one item: copied up to twice as fast
+    windows = np.ndarray(
+        (groups, longest, Ho, Wo, kh),
+        row,
+        frame,
+        starts[0].start * line + starts[1].start * pixel,
+        (group, image, starts[0].step * line, starts[1].step * pixel, line),
+    )
     col = np.empty(windows.shape, row)
     for images in runs:
         n = images.stop - images.start

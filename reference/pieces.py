@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-PIECES = 8  # at most: so many cores find work
+PIECES = 4  # at most: so many cores find work; with twice as many, two cores lose a twentieth
 PIECE_BYTES = 1 << 20  # at least: handing less to another thread costs more than it saves
 CACHE_BYTES = 1 << 21  # what stays in a core's second-level cache
 
@@ -46,20 +46,22 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
     """[work(piece), ...] for the pieces of range(count), in their order.
 
     nbytes: the memory that all the work goes through, by which it is cut. The calling thread works
-    too, and each thread takes the next piece when it is free: waking threads is what costs. One
-    caller at a time, since the number of BLAS's threads is the process's: `work` must not call
-    this function.
+    too, and each thread takes another piece when it is free: waking threads is what costs. The
+    caller begins at the first piece and the others at the last, so that on two cores a layer mostly
+    finds its input where it was computed. One caller at a time, since the number of BLAS's threads
+    is the process's: `work` must not call this function.
     """
-    length = -(-count // min(PIECES, max(1, nbytes // PIECE_BYTES)))
+    cuts = next((p for p in (PIECES, PIECES // 2) if nbytes >= p * PIECE_BYTES), 1)
+    length = -(-count // cuts)
     pieces = [slice(i, min(i + length, count)) for i in range(0, count, length)]
     waiting, done = deque(enumerate(pieces)), {}
 
-    def share() -> None:
+    def share(take: Callable[[], tuple[int, slice]]) -> None:
         # A NaN or infinity passes through the layers; the training loop looks for it in the loss.
         with np.errstate(all="ignore"):
             while waiting:
                 try:
-                    i, piece = waiting.popleft()
+                    i, piece = take()
                 except IndexError:
                     return  # another thread took the last one
                 done[i] = work(piece)
@@ -67,8 +69,8 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
     helpers: list[Future[None]] = []
     with _one_caller, _blas.limit(limits=1, user_api="blas"):
         try:
-            helpers.extend(_threads.submit(share) for _ in pieces[1:_cores])
-            share()
+            helpers.extend(_threads.submit(share, waiting.pop) for _ in pieces[1:_cores])
+            share(waiting.popleft)
         finally:
             wait(helpers)
     for helper in helpers:
