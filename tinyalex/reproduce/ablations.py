@@ -145,7 +145,7 @@ ABLATIONS = (
         "Does response normalisation lower the error?",
         "13 % without, 11 % with it, on CIFAR-10; on ImageNet 1.4 points top-1 and 1.2 top-5 "
         "(section 3.3).",
-        Ablation(against("no-lrn", "no normalisation"), arch="cifar-18pct", epochs=30),
+        Ablation(against("no-lrn", "no normalisation"), epochs=30),
         "The original notes agree: run 148, without it, has 42.03 % top-1 where run 145 has 40.67. "
         "But in run 167 the normalisation of the second layer went and nothing was lost (40.49). "
         "ReLU has no ceiling, and with rates and initial weights found by hand, damping the "
