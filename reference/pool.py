@@ -26,7 +26,7 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
-            combine(np.maximum, -np.inf, x[n], size, stride, y[n])
+            combine(np.maximum, x[n], size, stride, y[n])
 
     in_pieces(work, N, x.nbytes)
     return y, (x, y, size, stride)
@@ -46,13 +46,13 @@ def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
         for n in in_cache(piece, x[:1].nbytes):
             apart = [np.ascontiguousarray(x[n, :, s::stride]) for s in range(stride)]
             dapart = [np.zeros_like(a) for a in apart]
-            open_ = np.ones(y[n].shape, bool)
+            left = np.ones(y[n].shape, bool)
             for i, h in taps(H, Ho, size, stride):
                 for j, v in taps(W, Wo, size, stride):
                     before, s = divmod(v.start, stride)
                     at = np.s_[:, h, before : before + j.stop]
-                    first = (apart[s][at] == y[n, i, j]) & open_[:, i, j]
-                    open_[:, i, j] ^= first
+                    first = (apart[s][at] == y[n, i, j]) & left[:, i, j]
+                    left[:, i, j] ^= first
                     dapart[s][at] += dy[n, i, j] * first
             for s in range(stride):
                 dx[n, :, s::stride] = dapart[s]
@@ -69,11 +69,11 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     N, H, W, C = x.shape
     Ho, Wo = pool_size(H, size, stride, ceil), pool_size(W, size, stride, ceil)
     y, pixels = np.empty((N, Ho, Wo, C), x.dtype), np.empty((1, Ho, Wo, 1), x.dtype)
-    combine(np.add, 0, np.ones((1, H, W, 1), x.dtype), size, stride, pixels)
+    combine(np.add, np.ones((1, H, W, 1), x.dtype), size, stride, pixels)
 
     def work(piece: slice) -> None:
         for n in in_cache(piece, x[:1].nbytes):
-            combine(np.add, 0, x[n], size, stride, y[n])
+            combine(np.add, x[n], size, stride, y[n])
             y[n] /= pixels
 
     in_pieces(work, N, x.nbytes)
@@ -99,17 +99,21 @@ def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     return dx
 
 
-def combine(ufunc: np.ufunc, identity: float, x: Array, size: int, stride: int, y: Array) -> None:
-    """Sums (np.add, 0) or maxima (np.maximum, -inf) of the windows of x, into y.
+def combine(ufunc: np.ufunc, x: Array, size: int, stride: int, y: Array) -> None:
+    """Sums (np.add) or maxima (np.maximum) of the windows of x, into y.
 
-    First down the columns of pixels, then along the rows: 2 size steps instead of size^2.
+    First down the columns of pixels, then along the rows: 2 size steps instead of size^2. Every
+    window has its first pixel, also where the border cuts it off.
     """
     (N, H, W, C), (_, Ho, Wo, _) = x.shape, y.shape
-    rows = np.full((N, Ho, W, C), identity, x.dtype)
-    for i, h in taps(H, Ho, size, stride):
+    rows = np.empty((N, Ho, W, C), x.dtype)
+    (_, first), *others = taps(H, Ho, size, stride)
+    rows[...] = x[:, first]
+    for i, h in others:
         ufunc(rows[:, i], x[:, h], out=rows[:, i])
-    y[...] = identity
-    for j, v in taps(W, Wo, size, stride):
+    (_, first), *others = taps(W, Wo, size, stride)
+    y[...] = rows[:, :, first]
+    for j, v in others:
         ufunc(y[:, :, j], rows[:, :, v], out=y[:, :, j])
 
 
