@@ -12,7 +12,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ CACHE_BYTES = 1 << 21  # what stays in a core's second-level cache
 T = TypeVar("T")
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_blas = ThreadpoolController()
+_blas = ThreadpoolController().select(user_api="blas").lib_controllers
 _threads: ThreadPoolExecutor
 _one_caller: threading.Lock
 
@@ -67,15 +68,28 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
                 done[i] = work(piece)
 
     helpers: list[Future[None]] = []
-    with _one_caller, _blas.limit(limits=1, user_api="blas"):
+    with _one_caller, _one_blas_thread():
         try:
             helpers.extend(_threads.submit(share, waiting.pop) for _ in pieces[1:_cores])
             share(waiting.popleft)
         finally:
-            wait(helpers)
-    for helper in helpers:
-        helper.result()
+            errors = [helper.exception() for helper in helpers]  # waits for each
+    for error in filter(None, errors):
+        raise error
     return [done[i] for i in range(len(pieces))]
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Holds BLAS to one thread. threadpoolctl's own `limit` takes as long as a small layer."""
+    before = [library.num_threads for library in _blas]
+    try:
+        for library in _blas:
+            library.set_num_threads(1)
+        yield
+    finally:
+        for library, threads in zip(_blas, before, strict=True):
+            library.set_num_threads(threads)
 
 
 def in_cache(piece: slice, bytes_each: int) -> Iterator[slice]:

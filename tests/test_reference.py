@@ -133,10 +133,12 @@ def _on(cores, function, *arguments):
 @pytest.mark.parametrize("cores", [1, 3])
 def test_pieces_come_in_their_order_from_as_many_threads_as_cores(cores):
     """However long each takes, and from no more threads than there are pieces."""
-    threads = set()
+    threads, all_at_work = set(), threading.Barrier(cores)
 
     def work(piece):
-        threads.add(threading.get_ident())
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            all_at_work.wait(timeout=10)
         time.sleep(0.02 if piece.start == 0 else 0.001)
         return piece
 
