@@ -119,9 +119,9 @@ def pixel_sum(v: Array, before: int, after: int) -> Array:
     v: (N, H, W, C). First along each column of pixels, then along each row.
     """
     for axis in (1, 2):
-        total = np.zeros_like(v)
+        total = v.copy()
         source, target, length = np.moveaxis(v, axis, 0), np.moveaxis(total, axis, 0), v.shape[axis]
-        for offset in range(-before, after + 1):
+        for offset in (*range(-before, 0), *range(1, after + 1)):
             first, last = max(0, -offset), min(length, length - offset)
             if first < last:
                 target[first:last] += source[first + offset : last + offset]

@@ -37,7 +37,7 @@ def probabilities(networks: Sequence[Network], images: Array, crops: int = 1) ->
     data = networks[0].architecture.data
     views = [centre_draws(data, len(images))] if crops == 1 else ten_views(data, len(images))
     total = sum(
-        softmax(network.ops.to_numpy(network.forward(images, view)[0]))
+        softmax(network.ops.to_numpy(network.logits(images, view)))
         for network in networks
         for view in views
     )

@@ -70,10 +70,16 @@ class Network:
         """
         x, tape = self.ops.asarray(images), []
         for step in self.steps:
-            arguments = [a for row in step.rows for a in self.arguments(row, draws)]
-            x, cache = step.forward(x, *arguments)
+            x, cache = step.forward(x, *self._all_arguments(step, draws))
             tape.append(cache)
         return x, tape
+
+    def logits(self, images: Any, draws: Draws) -> Array:
+        """The logits alone, for evaluation: no cache is kept, so layers use each other's memory."""
+        x = self.ops.asarray(images)
+        for step in self.steps:
+            x = step.forward(x, *self._all_arguments(step, draws))[0]
+        return x
 
     def backward(self, dlogits: Array, tape: Tape) -> dict[str, Array]:
         """The gradient of the loss by every parameter, under the parameter's name."""
@@ -112,6 +118,9 @@ class Network:
                 return (None, kept if row.scale_at == "test" else 1.0)
             case _:
                 return ()
+
+    def _all_arguments(self, step: Step, draws: Draws) -> list[Any]:
+        return [a for row in step.rows for a in self.arguments(row, draws)]
 
     def _weights(self, row: Row) -> tuple[Array, Array]:
         return self.parameters[f"{row.name}.weight"], self.parameters[f"{row.name}.bias"]

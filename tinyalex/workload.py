@@ -63,7 +63,7 @@ def reference_calls(work: Work, ops: Backend) -> dict[str, Call]:
         _, cache = ops.softmax_cross_entropy(logits, labels)
         sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), RATE)
 
-    return {"training": step, "inference": lambda: network.forward(images, work.centre)[0]}
+    return {"training": step, "inference": lambda: network.logits(images, work.centre)}
 
 
 def torch_calls(work: Work, form: Literal["module", "band"]) -> dict[str, Call]:
