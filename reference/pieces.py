@@ -21,7 +21,9 @@ from threadpoolctl import ThreadpoolController
 
 PIECES = 4  # at most: so many cores find work; with twice as many, two cores lose a twentieth
 PIECE_BYTES = 1 << 20  # at least: handing less to another thread costs more than it saves
-CACHE_BYTES = 1 << 21  # what stays in a core's second-level cache
+# What one call of NumPy goes through. Less would stay in a nearer cache, and yet be slower: between
+# two calls a thread needs the interpreter's lock, and may have to sleep for it.
+CACHE_BYTES = 1 << 21
 
 T = TypeVar("T")
 
@@ -93,7 +95,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def in_cache(piece: slice, bytes_each: int) -> Iterator[slice]:
-    """Cuts a piece into runs, each of one element or as many as stay in a core's cache."""
+    """Cuts a piece into runs, each of one element or of as many as CACHE_BYTES hold."""
     length = max(1, CACHE_BYTES // bytes_each)
     for start in range(piece.start, piece.stop, length):
         yield slice(start, min(start + length, piece.stop))

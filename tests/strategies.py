@@ -127,7 +127,8 @@ def lrn_map(draw, fill):
 def _normalisation():
     n, k = st.integers(1, 6), st.floats(0.5, 3)
     alpha = st.just(0.0) | st.floats(1e-5, 1)
-    return st.tuples(n, k, alpha, st.floats(0.1, 1.5))
+    beta = st.just(0.75) | st.floats(0.1, 1.5)  # the paper's has a way of its own
+    return st.tuples(n, k, alpha, beta)
 
 
 @st.composite
