@@ -37,24 +37,18 @@ class Neighbors:
 
     def same_class(self, dataset: Dataset, space: str) -> npt.NDArray[np.bool_]:
         """Whether each neighbour is of its query's class: bool (n, NEAREST)."""
-        assert dataset.val is not None
-        own = dataset.val.labels[self.queries]
+        own = dataset.require_val().labels[self.queries]
         return np.asarray(dataset.train.labels[self.nearest[space]] == own[:, None])
 
     def chance(self, dataset: Dataset) -> float:
         """How often a training image drawn blindly has the query's class."""
-        assert dataset.val is not None
         shares = np.bincount(dataset.train.labels[self.points], minlength=len(dataset.classes))
-        return float(shares[dataset.val.labels[self.queries]].mean() / len(self.points))
+        return float(shares[dataset.require_val().labels[self.queries]].mean() / len(self.points))
 
 
 def check(dataset: Dataset) -> None:
     """Raises DataError without validation images, or with too few training images."""
-    if dataset.val is None:
-        raise DataError(
-            f"{dataset.name} has no validation images, whose neighbours could be looked for. Give "
-            "--data with more images a class, or with a folder of validation images."
-        )
+    dataset.require_val()
     if len(dataset.train.labels) < NEAREST:
         raise DataError(
             f"{dataset.name} has {len(dataset.train.labels)} training images, and {NEAREST} are "
@@ -68,10 +62,9 @@ def neighbors(network: Network, dataset: Dataset) -> Neighbors:
     Of many images a sample is taken, always the same. Raises DataError, see `check`.
     """
     check(dataset)
-    assert dataset.val is not None
-    queries = sample(len(dataset.val.labels), QUERIES)
+    queries = sample(len(dataset.require_val().labels), QUERIES)
     points = sample(len(dataset.train.labels), POINTS)
-    asked = features(network, dataset.val, queries)
+    asked = features(network, dataset.require_val(), queries)
     known = features(network, dataset.train, points)
     found = {space: points[nearest(asked[space], known[space])] for space in asked}
     return Neighbors(queries, points, found)

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.errors import DataError
+
 
 class Split(Protocol):
     """The training or the validation images, read one at a time and from any thread.
@@ -45,3 +47,12 @@ class Dataset:
     train: Split
     val: Split | None
     notes: tuple[str, ...] = ()
+
+    def require_val(self) -> Split:
+        """`val`, for whom nothing else will do. Raises DataError if there is none."""
+        if self.val is None:
+            raise DataError(
+                f"{self.name} has no validation images, and they are needed here. Give --data with "
+                "more images a class, or with a folder of validation images."
+            )
+        return self.val

@@ -10,7 +10,6 @@ from typing import Any
 from tinyalex import show_experiments
 from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.data import open_data
-from tinyalex.errors import DataError
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, difference
 from tinyalex.reproduce.training import counted, setting, train
 from tinyalex.rows import Conv2d
@@ -42,11 +41,7 @@ class Ablation:
         }
         for name in names.values():
             get_architecture(name)  # before hours of work: raises UsageError
-        if open_data(request.data, base.data.image_size, seed=0).val is None:
-            raise DataError(
-                "There are no validation images to compare the networks on. Give --data with "
-                "more images a class, or with a folder of validation images."
-            )
+        open_data(request.data, base.data.image_size, seed=0).require_val()
         found: dict[str, dict[str, Spread]] = {}
         for label, name in names.items():
             last = [train(request, name, s, epochs, **schedule(epochs))[-1] for s in seeds]

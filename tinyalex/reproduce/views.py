@@ -23,11 +23,7 @@ def views(request: Request, title: str) -> Answer:
 
     def check(architecture: Architecture, dataset: Dataset) -> None:
         size = architecture.data.image_size
-        if dataset.val is None:
-            raise DataError(
-                f"{dataset.name} has no validation images to measure errors on. Give --data with "
-                "more images a class, or with a folder of validation images."
-            )
+        dataset.require_val()
         if several and open_data(request.data, size, seed=0, hold_out=False).val is None:
             raise DataError(
                 f"{dataset.name} has no folder of validation images. Each seed holds out other "
@@ -36,7 +32,6 @@ def views(request: Request, title: str) -> Answer:
             )
 
     networks, dataset, how = look(request, seeds, check)
-    assert dataset.val is not None
     groups = {"one network": [[network] for network in networks]}
     if len(networks) > 1:
         groups[f"{len(networks)} networks averaged"] = [networks]
@@ -44,9 +39,9 @@ def views(request: Request, title: str) -> Answer:
     for name, group in groups.items():
         for crops, seen in ((1, "1 view"), (10, "10 views")):
             request.say(f"  {name}, {seen}")
-            scores = [evaluate(nets, dataset.val, BATCH, crops=crops) for nets in group]
+            scores = [evaluate(nets, dataset.require_val(), BATCH, crops=crops) for nets in group]
             found[f"{name}, {seen}"] = mean(scores)
-    images = len(dataset.val.labels)
+    images = len(dataset.require_val().labels)
     how = f"{how}; {images:,} validation images"
     rows = [
         (label, *(t for error in errors(scores) for t in in_percent(error, images)))
