@@ -82,8 +82,9 @@ def torch_step(work, how):
     x = x.contiguous(memory_format=torch.channels_last).cuda()
     target = torch.from_numpy(work.labels).long().cuda()
     twin.parameters = {n: w.detach().cuda().requires_grad_() for n, w in twin.parameters.items()}
+    decay = recipe.weight_decay
     sgd = torch.optim.SGD(
-        twin.parameters.values(), RATE, recipe.momentum, weight_decay=5e-4, fused=True
+        twin.parameters.values(), RATE, recipe.momentum, weight_decay=decay, fused=True
     )
     forward = torch.compile(twin.logits) if how == "compile" else twin.logits
 

@@ -4,7 +4,7 @@
 
 trains `alexnet`, all 61 million parameters at 227 pixels, on a few full-size photos, one or more a
 class, without dropout and always on the centre crop, until it names every one of them. With the
-initial weights of the 2012 code this takes some 30 epochs; with the paper's .01 everywhere
+initial weights of the 2012 code this takes some 40 epochs; with the paper's .01 everywhere
 (--literal) the loss stays at ln(classes).
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_cache, in_pieces
+from tinyalex.reference.pieces import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 
@@ -32,7 +32,7 @@ def relu_backward(dy: Array, cache: Array) -> Array:
     dx = np.empty_like(dy)
 
     def work(piece: slice) -> None:
-        for run in in_cache(piece, dy[:1].nbytes):
+        for run in in_runs(piece, dy[:1].nbytes):
             np.multiply(dy[run], y[run] > 0, out=dx[run])  # ten times as fast as a choice
 
     in_pieces(work, len(y), y.nbytes)

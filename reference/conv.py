@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_cache, in_pieces
+from tinyalex.reference.pieces import in_pieces, in_runs
 from tinyalex.shapes import conv_size
 
 Array = npt.NDArray[Any]
@@ -38,7 +38,7 @@ def conv2d(
     Ho, Wo = conv_size(H, kh, stride, pad, ceil), conv_size(W, kw, stride, pad, ceil)
     y = np.empty((N, Ho, Wo, O), x.dtype)
     inside, starts = places(x, y, stride, pad)
-    bias = np.tile(b, Wo)  # for a row of pixels: NumPy adds long rows sooner
+    bias = np.tile(b, Wo)  # of a whole row of pixels: NumPy adds long rows faster
 
     def work(piece: slice) -> None:
         for images, col in columns(x, piece, w.shape[1:3], inside, starts, groups):
@@ -63,7 +63,7 @@ def conv2d_backward(
     """
     x, w, stride, pad, groups = cache
     kernel = w.shape[1:3]
-    dx = np.empty_like(x) if need_dx else None
+    dx = np.empty(x.shape, x.dtype) if need_dx else None
     inside, starts = places(x, dy, stride, pad)
     apart = [slice(k - 1, k - 1 + s.stop, stride) for k, s in zip(kernel, starts, strict=True)]
     back = turned(w, groups)
@@ -101,8 +101,8 @@ def columns(
 
     x lies `inside` a frame of zeros, and Ho x Wo windows as large as the kernel start at `starts`:
     col[g, (n,i,j), (r,s,c)] = frame[g, n, starts_i + r, starts_j + s, c]. It is one buffer, used
-    again for the next images, that stays in the core's cache. The frame holds each group by itself,
-    so that a row of a window is one run of memory.
+    again for the next images. The frame holds each group by itself, so that a row of a window is
+    one piece of memory.
     """
     kh, kw = kernel
     C = x.shape[3]
@@ -110,7 +110,7 @@ def columns(
         max(i.stop, s.stop + k - 1) for i, s, k in zip(inside, starts, kernel, strict=True)
     )
     Ho, Wo = ((s.stop - s.start) // s.step for s in starts)
-    runs = list(in_cache(piece, Ho * Wo * kh * kw * C * x.itemsize))
+    runs = list(in_runs(piece, Ho * Wo * kh * kw * C * x.itemsize))
     longest = runs[0].stop - runs[0].start
     frame = np.zeros((groups, longest, height, width, C // groups), x.dtype)
     group, image, line, pixel, _ = frame.strides

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_cache, in_pieces
+from tinyalex.reference.pieces import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 Sum = Callable[[Array], Array]
@@ -66,7 +66,7 @@ def normalise(
     y, scale = np.empty_like(x), np.empty_like(x)
 
     def work(piece: slice) -> None:
-        for i in in_cache(piece, x[:1].nbytes):
+        for i in in_runs(piece, x[:1].nbytes):
             scale[i] = k + alpha * window_sum(x[i] * x[i])
             y[i] = x[i] * power(scale[i], beta)
 
@@ -83,7 +83,7 @@ def lrn_backward(dy: Array, cache: Cache) -> Array:
     dx = np.empty_like(x)
 
     def work(piece: slice) -> None:
-        for i in in_cache(piece, x[:1].nbytes):
+        for i in in_runs(piece, x[:1].nbytes):
             dx[i] = dy[i] * power(scale[i], beta)
             dx[i] -= 2 * alpha * beta * x[i] * mirrored_sum(dx[i] * x[i] / scale[i])
 

@@ -13,22 +13,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-PIECES = 4  # at most: so many cores find work; with twice as many, two cores lose a twentieth
+PIECES = 4  # at most, and so of cores; with 8 a step takes a twentieth longer on two
 PIECE_BYTES = 1 << 20  # at least: handing less to another thread costs more than it saves
 # What one call of NumPy goes through. Less would stay in a nearer cache, and yet be slower: between
 # two calls a thread needs the interpreter's lock, and may have to sleep for it.
-CACHE_BYTES = 1 << 21
+RUN_BYTES = 1 << 21
 
 T = TypeVar("T")
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_blas = ThreadpoolController().select(user_api="blas").lib_controllers
+_blas = ThreadpoolController().select(user_api="blas")
 _threads: ThreadPoolExecutor
 _one_caller: threading.Lock
 
@@ -67,10 +66,14 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
                     i, piece = take()
                 except IndexError:
                     return  # another thread took the last one
-                done[i] = work(piece)
+                try:
+                    done[i] = work(piece)
+                except BaseException:
+                    waiting.clear()  # nobody begins another one
+                    raise
 
     helpers: list[Future[None]] = []
-    with _one_caller, _one_blas_thread():
+    with _one_caller, _blas.limit(limits=1):
         try:
             helpers.extend(_threads.submit(share, waiting.pop) for _ in pieces[1:_cores])
             share(waiting.popleft)
@@ -81,21 +84,8 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
     return [done[i] for i in range(len(pieces))]
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Holds BLAS to one thread. threadpoolctl's own `limit` takes as long as a small layer."""
-    before = [library.num_threads for library in _blas]
-    try:
-        for library in _blas:
-            library.set_num_threads(1)
-        yield
-    finally:
-        for library, threads in zip(_blas, before, strict=True):
-            library.set_num_threads(threads)
-
-
-def in_cache(piece: slice, bytes_each: int) -> Iterator[slice]:
-    """Cuts a piece into runs, each of one element or of as many as CACHE_BYTES hold."""
-    length = max(1, CACHE_BYTES // bytes_each)
+def in_runs(piece: slice, bytes_each: int) -> Iterator[slice]:
+    """Cuts a piece into runs, each of one element or of as many as RUN_BYTES hold."""
+    length = max(1, RUN_BYTES // bytes_each)
     for start in range(piece.start, piece.stop, length):
         yield slice(start, min(start + length, piece.stop))

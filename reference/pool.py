@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_cache, in_pieces
+from tinyalex.reference.pieces import in_pieces, in_runs
 from tinyalex.shapes import pool_size
 
 Array = npt.NDArray[Any]
@@ -25,7 +25,7 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     y = np.empty((N, Ho, Wo, C), x.dtype)
 
     def work(piece: slice) -> None:
-        for n in in_cache(piece, x[:1].nbytes):
+        for n in in_runs(piece, x[:1].nbytes):
             combine(np.maximum, x[n], size, stride, y[n])
 
     in_pieces(work, N, x.nbytes)
@@ -43,16 +43,16 @@ def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     dx = np.empty_like(x)
 
     def work(piece: slice) -> None:
-        for n in in_cache(piece, x[:1].nbytes):
+        for n in in_runs(piece, x[:1].nbytes):
             apart = [np.ascontiguousarray(x[n, :, s::stride]) for s in range(stride)]
             dapart = [np.zeros_like(a) for a in apart]
-            left = np.ones(y[n].shape, bool)
+            untaken = np.ones(y[n].shape, bool)
             for i, h in taps(H, Ho, size, stride):
                 for j, v in taps(W, Wo, size, stride):
                     before, s = divmod(v.start, stride)
                     at = np.s_[:, h, before : before + j.stop]
-                    first = (apart[s][at] == y[n, i, j]) & left[:, i, j]
-                    left[:, i, j] ^= first
+                    first = (apart[s][at] == y[n, i, j]) & untaken[:, i, j]
+                    untaken[:, i, j] ^= first
                     dapart[s][at] += dy[n, i, j] * first
             for s in range(stride):
                 dx[n, :, s::stride] = dapart[s]
@@ -72,7 +72,7 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     combine(np.add, np.ones((1, H, W, 1), x.dtype), size, stride, pixels)
 
     def work(piece: slice) -> None:
-        for n in in_cache(piece, x[:1].nbytes):
+        for n in in_runs(piece, x[:1].nbytes):
             combine(np.add, x[n], size, stride, y[n])
             y[n] /= pixels
 
@@ -87,7 +87,7 @@ def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     dx = np.zeros(shape, dy.dtype)
 
     def work(piece: slice) -> None:
-        for n in in_cache(piece, dx[:1].nbytes):
+        for n in in_runs(piece, dx[:1].nbytes):
             share = dy[n] / pixels
             rows = np.zeros((len(share), Ho, *dx.shape[2:]), dy.dtype)
             for j, v in taps(W, Wo, size, stride):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_cache, in_pieces
+from tinyalex.reference.pieces import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +38,7 @@ def sgd_update(
 def _update(
     w: Array, dw: Array, v: Array, rate: float, momentum: float, decay: float, piece: slice
 ) -> None:
-    for run in in_cache(piece, 3 * w.itemsize):
+    for run in in_runs(piece, 3 * w.itemsize):
         v[run] *= momentum
         v[run] -= decay * rate * w[run] + rate * dw[run]
         w[run] += v[run]

@@ -16,6 +16,9 @@ POWERS = 84
 TORCH = 1e-12
 """One layer in float64, PyTorch and the reference; relative to the largest element."""
 
+ORDER = 1e-12
+"""One layer in float64 and its sums in another order; relative to the largest element."""
+
 STEPS = 1e-9
 """The parameters after steps of a whole network in float64. Measured: 3e-15."""
 

@@ -65,7 +65,7 @@ def factors(fill):
     return exact if fill is integers else exact | st.floats(0.05, 2)
 
 
-BATCHES = st.sampled_from((1, 2, 3, 9))  # 9 images are more than one to a piece
+BATCHES = st.sampled_from((1, 2, 3, 9))  # 9 images, if cut, are more than one to a piece
 SIDES = st.integers(1, 8)
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -127,7 +127,7 @@ def lrn_map(draw, fill):
 def _normalisation():
     n, k = st.integers(1, 6), st.floats(0.5, 3)
     alpha = st.just(0.0) | st.floats(1e-5, 1)
-    beta = st.just(0.75) | st.floats(0.1, 1.5)  # the paper's has a way of its own
+    beta = st.just(0.75) | st.floats(0.1, 1.5)  # for .75 the reference takes square roots
     return st.tuples(n, k, alpha, beta)
 
 

@@ -538,6 +538,16 @@ def test_bad_input(run, photos, held_out, tmp_path, capsys):
     assert not (tmp_path / "out" / "runs").exists()
 
 
+def test_a_longer_run_is_not_taken_for_a_shorter_one(photos, tmp_path, capsys):
+    """One epoch and two have the same schedule, and so the same folder."""
+    flags = ["--data", str(photos), "--output-dir", str(tmp_path)]
+    assert main(["reproduce", "filters", "--epochs", "2", *flags]) == 0
+    refused(
+        capsys, 2, "trained for 2 epochs", "one of 1", "--epochs 2",
+        argv=["reproduce", "filters", "--epochs", "1", *flags],
+    )  # fmt: skip
+
+
 def test_views_of_one_seed_need_no_validation_folder(held_out, tmp_path):
     flags = ["--data", str(held_out), "--epochs", "1", "--output-dir", str(tmp_path)]
     assert main(["reproduce", "views", "--seeds", "1", *flags]) == 0

@@ -26,19 +26,40 @@ every_layer = pytest.mark.parametrize("op", [op for op in strategies.ARGUMENTS i
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
+# Whole, or cut into pieces, and these into runs of an image or of a few.
+cuts = st.sampled_from([(1 << 20, 1 << 21), (1, 1), (1, 500)])
+
+
 @every_op
 @every_dtype
-@given(data=st.data())
-def test_whole_numbers_give_what_the_formula_gives(op, dtype, data):
+@given(data=st.data(), cut=cuts)
+def test_whole_numbers_give_what_the_formula_gives(op, dtype, data, cut):
     """Bit for bit, ties and kinks included."""
-    checks.agree(reference, naive, data.draw(strategies.calls(op, integers)), dtype)
+    with _cut(*cut):
+        checks.agree(reference, naive, data.draw(strategies.calls(op, integers)), dtype)
 
 
 @every_op
 @every_dtype
+@given(data=st.data(), cut=cuts)
+def test_real_numbers_give_what_the_formula_gives(op, dtype, data, cut):
+    with _cut(*cut):
+        checks.agree(reference, naive, data.draw(strategies.calls(op, reals)), dtype)
+
+
+@every_layer
 @given(data=st.data())
-def test_real_numbers_give_what_the_formula_gives(op, dtype, data):
-    checks.agree(reference, naive, data.draw(strategies.calls(op, reals)), dtype)
+def test_how_an_array_lies_in_memory_changes_nothing(op, data):
+    """Also where another program had the channels first."""
+    call = data.draw(strategies.calls(op, integers))
+    x, *others = call.arguments_as(np.float64)
+    y, cache = getattr(reference, op)(x, *others)
+    same, own_cache = getattr(reference, op)(np.asfortranarray(x), *others)
+    dy = call.dy(y)
+    expected = {"y": y, **checks.backward(reference, op, dy, cache)}
+    actual = {"y": same, **checks.backward(reference, op, np.asfortranarray(dy), own_cache)}
+    for tensor, right in expected.items():
+        assert checks.relative(actual[tensor], right) <= checks.ORDER, tensor
 
 
 @every_layer
@@ -108,7 +129,7 @@ def test_arguments_are_left_as_they_were(op, data):
 def test_the_number_of_threads_changes_no_bit(op, data):
     """Of small arrays too, cut so that there are pieces, and runs of one image in each."""
     call = data.draw(strategies.calls(op, reals))
-    with mock.patch.multiple(pieces, PIECE_BYTES=1, CACHE_BYTES=1):
+    with _cut(1, 1):
         one, three = (_on(n, checks.results, reference, call, np.float32) for n in (1, 3))
     for tensor, value in one.items():
         np.testing.assert_array_equal(value, three[tensor])
@@ -130,9 +151,13 @@ def _on(cores, function, *arguments):
         return function(*arguments)
 
 
+def _cut(piece_bytes, run_bytes):
+    return mock.patch.multiple(pieces, PIECE_BYTES=piece_bytes, RUN_BYTES=run_bytes)
+
+
 @pytest.mark.parametrize("cores", [1, 3])
 def test_pieces_come_in_their_order_from_as_many_threads_as_cores(cores):
-    """However long each takes, and from no more threads than there are pieces."""
+    """However long each takes."""
     threads, all_at_work = set(), threading.Barrier(cores)
 
     def work(piece):
@@ -145,7 +170,14 @@ def test_pieces_come_in_their_order_from_as_many_threads_as_cores(cores):
     found = _on(cores, pieces.in_pieces, work, 10, 1 << 40)
     assert found == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
     assert len(threads) == cores
-    assert _on(8, pieces.in_pieces, lambda piece: piece, 1, 1 << 40) == [slice(0, 1)]
+
+
+def test_no_more_threads_are_asked_than_there_are_pieces():
+    with mock.patch.object(pieces._threads, "submit", wraps=pieces._threads.submit) as submit:
+        assert _on(8, pieces.in_pieces, lambda piece: piece, 1, 1 << 40) == [slice(0, 1)]
+        assert not submit.called
+        assert len(_on(8, pieces.in_pieces, lambda piece: piece, 10, 1 << 40)) == 4
+        assert submit.call_count == 3
 
 
 @pytest.mark.parametrize("failing", [0, 1], ids=["here", "in a helper"])
@@ -166,12 +198,27 @@ def test_an_error_in_a_piece_arrives_when_no_thread_works_any_more(failing):
     assert _on(2, pieces.in_pieces, lambda piece: piece.stop, 2, 1 << 40) == [1, 2]
 
 
+def limits():
+    """The numbers of BLAS's threads."""
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_has_one_thread_whichever_thread_calls():
+    seen = []
+
+    def call():
+        pieces.in_pieces(lambda piece: seen.extend(limits()), 1, 1)
+
+    call()
+    other = threading.Thread(target=call)
+    other.start()
+    other.join()
+    call()
+    assert set(seen) == {1}
+
+
 def test_two_callers_at_once_leave_blas_as_it_was():
     """The limit is the process's: who comes second must not take the first one's for the usual."""
-
-    def limits():
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
     before, first_is_in, second_is_in, seen = limits(), threading.Event(), threading.Event(), []
 
     def first(piece):
@@ -204,13 +251,13 @@ def test_a_forked_process_has_threads_of_its_own():
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_large_batch_is_its_images(groups):
-    """However many images share a piece, and however a piece is cut to fit the cache."""
+    """However many images share a piece, and a run within it; the last run is a shorter one."""
     rng = np.random.default_rng(0)
-    x, w, b = integers(rng, (20, 13, 12, 64)), integers(rng, (32, 3, 3, 64 // groups)), np.zeros(32)
-    dy = integers(rng, (20, 13, 12, 32))
+    x, w, b = integers(rng, (52, 13, 12, 64)), integers(rng, (32, 3, 3, 64 // groups)), np.zeros(32)
+    dy = integers(rng, (52, 13, 12, 32))
     y, cache = reference.conv2d(x, w, b, 1, 1, groups)
     dx, dw, db = reference.conv2d_backward(dy, cache)
-    singles = [reference.conv2d(x[[n]], w, b, 1, 1, groups) for n in range(20)]
+    singles = [reference.conv2d(x[[n]], w, b, 1, 1, groups) for n in range(52)]
     back = [reference.conv2d_backward(dy[[n]], cache) for n, (_, cache) in enumerate(singles)]
     np.testing.assert_array_equal(y, np.concatenate([y for y, _ in singles]))
     np.testing.assert_array_equal(dx, np.concatenate([dx for dx, _, _ in back]))

@@ -386,6 +386,14 @@ def test_the_rate_that_is_there_first_is_the_best(errors, best, lengths):
     assert asked == lengths
 
 
+def test_rates_that_all_diverge_in_the_end_are_named():
+    def run(rate, epochs):
+        raise DivergedError("too high")
+
+    with pytest.raises(DivergedError, match=r"rates 0\.1, 0\.3"):
+        race.final(run, [0.3, 0.1], longest=4)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

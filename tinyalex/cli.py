@@ -116,7 +116,7 @@ def parser() -> Parser:
     )
     sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
-    sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views an image")
+    sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     sub.add_argument(
         "-b", "--batch-size", type=whole(1), default=128, metavar="INT", help="images at once"
     )
@@ -131,7 +131,7 @@ def parser() -> Parser:
     sub.add_argument(
         "--topk", type=whole(1), default=5, metavar="INT", help="classes to name (default: 5)"
     )
-    sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views an image")
+    sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
 
     sub = command(

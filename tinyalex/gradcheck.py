@@ -120,6 +120,8 @@ def check_op(
 ) -> Iterator[tuple[str, float]]:
     """The error of each gradient of one layer: x, and weight and bias if it has them."""
     forward, backward = getattr(ops, op), getattr(ops, f"{op}_backward")
+    # In rows, so that what is moved is the array itself, seen flat.
+    arguments = tuple(np.array(a, order="C") if isinstance(a, np.ndarray) else a for a in arguments)
     y, cache = forward(*arguments)
     dy = rng.standard_normal(y.shape)
     if op == "softmax_cross_entropy":

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyalex.backend import Backend
 from tinyalex.network import Network
-from tinyalex.reference.pieces import CACHE_BYTES, in_pieces
+from tinyalex.reference.pieces import PIECES, RUN_BYTES, in_pieces
 from tinyalex.rows import Conv2d
 from tinyalex.shapes import Layer, layers
 from tinyalex.workload import Work
@@ -79,9 +79,9 @@ def _passes(work: Work, ops: Backend) -> dict[tuple[str, str], float]:
 def bare_products(layer: Layer, batch_size: int, above_images: bool) -> float:
     """Milliseconds of y = col w^T, dw = dy^T col and dcol = dy w, with no columns to unfold.
 
-    Each by BLAS on its own threads, or, for convolutions, in runs of images that stay in the cache
-    and on the reference's threads: whichever is faster. Where the columns would be large, a part of
-    the batch is timed and the rest reckoned.
+    Each by BLAS on its own threads, or, for convolutions, in runs of images and on the reference's
+    threads, whichever is faster. Where the columns would be large, a part of the batch is timed and
+    the rest reckoned.
     """
     assert layer.weight is not None
     groups = layer.row.groups if isinstance(layer.row, Conv2d) else 1
@@ -89,15 +89,15 @@ def bare_products(layer: Layer, batch_size: int, above_images: bool) -> float:
     pixels = math.prod(layer.output[:2])
     column_bytes = 4 * groups * pixels * inputs  # of an image
 
-    def seconds(images: int, runs: int) -> list[float]:
-        """Of each product, for the whole batch: so many images at a time, so often."""
+    def seconds(images: int, runs: int = 0) -> list[float]:
+        """Of each product, for the whole batch: so many images at once, or in so many runs."""
         col, dcol = np.ones((2, groups, images * pixels, inputs), np.float32)
         y, dy = np.ones((2, groups, images * pixels, filters), np.float32)
         w, dw = np.ones((2, groups, filters, inputs), np.float32)
         factors = [(col, w.transpose(0, 2, 1), y), (dy.transpose(0, 2, 1), col, dw), (dy, w, dcol)]
 
         def product(a: Any, b: Any, out: Any) -> None:
-            if runs == 1:
+            if not runs:
                 np.matmul(a, b, out=out)
                 return
 
@@ -108,14 +108,14 @@ def bare_products(layer: Layer, batch_size: int, above_images: bool) -> float:
 
             in_pieces(work, runs, runs * images * column_bytes)
 
-        scale = batch_size / (images * runs)
+        scale = batch_size / (images * max(1, runs))
         return [
             scale * min(timeit.repeat(partial(product, *f), number=1, repeat=PASSES))
             for f in factors[: 2 if above_images else 3]
         ]
 
-    whole = seconds(min(batch_size, max(1, OPERAND_BYTES // column_bytes)), 1)
-    images = min(batch_size, max(1, CACHE_BYTES // column_bytes))
-    if not isinstance(layer.row, Conv2d) or images == batch_size:
+    whole = seconds(min(batch_size, max(1, OPERAND_BYTES // column_bytes)))
+    if not isinstance(layer.row, Conv2d):
         return 1e3 * sum(whole)
-    return 1e3 * sum(map(min, whole, seconds(images, batch_size // images)))
+    images = min(-(-batch_size // PIECES), max(1, RUN_BYTES // column_bytes))
+    return 1e3 * sum(map(min, whole, seconds(images, -(-batch_size // images))))

@@ -17,7 +17,7 @@ from tinyalex.network import Network
 from tinyalex.optimizer import SGD
 
 RATE = 1e-6  # a learning rate with which random labels do not make anything diverge
-COLOUR = np.eye(3, dtype=np.float32)  # any colours: what they are costs no time
+COLOUR = np.eye(3, dtype=np.float32)  # any will do: the time does not depend on them
 
 Call = Callable[[], object]
 

@@ -49,7 +49,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def require_val(self) -> Split:
-        """`val`, for whom nothing else will do. Raises DataError if there is none."""
+        """`val`, for callers that cannot do without it. Raises DataError if there is none."""
         if self.val is None:
             raise DataError(
                 f"{self.name} has no validation images, and they are needed here. Give --data with "

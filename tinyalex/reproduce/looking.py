@@ -76,6 +76,13 @@ def look(
             # Not the best epoch, which was the best on the very images that will be looked at.
             runs.append(str(run_folder(request, name, seed, settings) / "last.npz"))
         checkpoints, networks = load_networks(runs, request.backend)
+        for path, state in zip(runs, checkpoints, strict=True):
+            if state.progress.epoch != epochs:
+                raise UsageError(
+                    f"{path} was trained for {state.progress.epoch} epochs, and one of {epochs} is "
+                    "to be looked at. Choose another folder with --output-dir, or give --epochs "
+                    f"{state.progress.epoch}."
+                )
     state = checkpoints[0]
     asked = replace(request, data=request.data or state.config.get("data"))
     how = setting(asked, state.architecture, state.progress.epoch, len(networks))

@@ -63,7 +63,8 @@ def final(
     """The rate that reaches the target in the fewest epochs, or else comes nearest to it.
 
     run: the history of a rate after so many epochs, or fewer if it has reached the target. The
-    lowest rate is first, and the others run no longer than the best so far has needed.
+    lowest rate is first, and the others run no longer than the best so far has needed. Raises
+    DivergedError if none gets through.
     """
     found: dict[float, tuple[float, float]] = {}
     for rate in sorted(rates):
@@ -76,7 +77,13 @@ def final(
         if not math.isnan(epochs):
             longest = math.ceil(epochs)
         found[rate] = math.inf if math.isnan(epochs) else epochs, history[-1]["top1_error"]
-    return min(found, key=found.__getitem__)
+    best = min(found, key=found.__getitem__)
+    if math.isinf(found[best][1]):
+        raise DivergedError(
+            f"Training diverges at the rates {', '.join(f'{rate:g}' for rate in found)}, "
+            "though it began well. Try another network with --arch, or fewer --epochs."
+        )
+    return best
 
 
 def race(request: Request, title: str) -> Answer:

@@ -140,7 +140,7 @@ def sharing(request: Request, title: str) -> Answer:
             kind,
             f"{parameters:,}",
             f"{connections:,}",
-            f"{correlations[kind]:.2f}" if first in counted[what][:1] else "",
+            f"{correlations[kind]:.2f}" if counted[what] == [first] else "",
         )
         for what, kinds in counts.items()
         for kind, (parameters, connections) in kinds.items()
