@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from runs import pictures, records, saved, trained
 
-from tinyalex import checkpoint
+import tinyalex
+from tinyalex import __main__, checkpoint
 from tinyalex.cli import main
 from tinyalex.config import Config
 from tinyalex.errors import UsageError, WriteError
@@ -328,3 +329,15 @@ def test_on_a_terminal_there_is_a_bar(colour, images, tmp_path):
     assert b"\repoch 1: " in shown
     assert b"Weights, log and pictures" in shown
     assert not re.search(rb"\x1b\[[\d;]*m", shown)  # a bar moves the cursor, and colours nothing
+
+
+def test_ctrl_c_while_the_program_is_being_loaded(monkeypatch):
+    class Finder:
+        def find_spec(self, name, *arguments):
+            if name == "tinyalex.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "tinyalex.cli")
+    monkeypatch.delattr(tinyalex, "cli")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert __main__.main() == 130
