@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyalex.reference.pieces import in_pieces
+from tinyalex.reference.pieces import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 
@@ -25,19 +26,25 @@ def augment(
     if corner.min() < 0 or corner.max() + size > images.shape[1]:
         raise ValueError(f"a crop of {size} reaches beyond images of {images.shape[1]} pixels")
     y = np.empty((len(images), size, size, 3), mean.dtype)
-    pixel = np.dtype((np.void, 3 * y.itemsize))  # moved as one item: NumPy is slow on rows of 3
+    pixels = y.view(np.dtype((np.void, 3 * y.itemsize)))  # as one item: NumPy is slow on rows of 3
+    lines = y.reshape(len(y), size, -1)
+    of_images, of_mean = crops(images, size), crops(mean[np.newaxis], size)[0]
 
     def work(piece: slice) -> None:
-        for n in range(piece.start, piece.stop):
-            top, left = corner[n]
-            window = np.s_[top : top + size, left : left + size]
-            np.subtract(images[n][window], mean[window], out=y[n])
-            if flip[n]:
-                pixels = y[n].view(pixel)
-                pixels[...] = pixels[:, ::-1]
-            lines = y[n].reshape(size, -1)
-            lines += np.tile(shift[n], size)
-            lines *= scale
+        for run in in_runs(piece, y[:1].nbytes):
+            n = np.arange(run.start, run.stop)
+            top, left = corner[run].T
+            np.subtract(of_images[n, top, left], of_mean[top, left], out=lines[run])
+            mirrored = n[flip[run] != 0]
+            pixels[mirrored] = pixels[mirrored][:, :, ::-1]
+            lines[run] += np.tile(shift[run], size)[:, np.newaxis]
+            lines[run] *= scale
 
     in_pieces(work, len(images), y.nbytes)
     return y, None
+
+
+def crops(images: Array, size: int) -> Array:
+    """All crops of each image, a view: at [image, top, left] the crop's lines, (size, 3 size)."""
+    lines = images.reshape(*images.shape[:2], -1)
+    return sliding_window_view(lines, (size, 3 * size), (1, 2))[:, :, ::3]

@@ -70,7 +70,7 @@ def normalise(
             scale[i] = k + alpha * window_sum(x[i] * x[i])
             y[i] = x[i] * power(scale[i], beta)
 
-    in_pieces(work, len(x), x.nbytes)
+    in_pieces(work, len(x), 4 * x.nbytes)  # x, its squares, their sums, y
     return y, (x, scale, alpha, beta, mirrored_sum)
 
 
@@ -87,7 +87,7 @@ def lrn_backward(dy: Array, cache: Cache) -> Array:
             dx[i] = dy[i] * power(scale[i], beta)
             dx[i] -= 2 * alpha * beta * x[i] * mirrored_sum(dx[i] * x[i] / scale[i])
 
-    in_pieces(work, len(x), x.nbytes)
+    in_pieces(work, len(x), 4 * x.nbytes)  # x, scale, dy, dx
     return dx
 
 
