@@ -19,7 +19,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where tinyalex is not installed
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before Numba is imported, here and by the children
 
 from tinyalex import doctor
@@ -30,6 +32,7 @@ from tinyalex.network import Network
 from tinyalex.optimizer import SGD
 from tinyalex.workload import COLOUR, RATE, Work
 
+ROOT = Path(__file__).resolve().parents[1]
 ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
 TORCH = ("eager", "compile", "graph")
 
@@ -86,7 +89,7 @@ def torch_step(work, how):
     sgd = torch.optim.SGD(
         twin.parameters.values(), RATE, recipe.momentum, weight_decay=decay, fused=True
     )
-    forward = torch.compile(twin.logits) if how == "compile" else twin.logits
+    forward = torch.compile(twin.logits, fullgraph=True) if how == "compile" else twin.logits
 
     def step():
         sgd.zero_grad(set_to_none=True)
@@ -115,10 +118,14 @@ def torch_step(work, how):
 
 
 def serve(kind, how, batch):
-    """A child: for each line that comes in, milliseconds of a step and what it asks of the GPU."""
+    """A child: when it is ready, and for each line that comes in, it answers with a line.
+
+    The answers are milliseconds of a step and what it asks of the GPU.
+    """
     step, give_back = (our_step if kind == "ours" else torch_step)(
         Work.of(get_architecture("alexnet"), batch), how
     )
+    print("ready", flush=True)
     for _ in sys.stdin:
         for _ in range(3):
             step()
@@ -149,7 +156,8 @@ def measure(systems, batch):
     command = [sys.executable, __file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     children = {s: subprocess.Popen([*command, *s, str(batch)], **pipes) for s in systems}
-    answers = {system: [] for system in systems}
+    # Nobody's turn begins while another compiles.
+    answers = {system: [] for system in systems if children[system].stdout.readline()}
     for _ in range(ROUNDS):
         for system in list(answers):
             with suppress(BrokenPipeError):  # it has ended, and answers nothing
@@ -181,7 +189,9 @@ def main():
     compare = ("-m", "tinyalex", "compare", "--backend", "gpu", "--arch", "alexnet", "-b", "8")
     for precision in PRECISIONS:
         print(f"=== compare {precision}", flush=True)
-        if subprocess.run([sys.executable, *compare, "--precision", precision]).returncode:
+        if subprocess.run(
+            [sys.executable, *compare, "--precision", precision], cwd=ROOT
+        ).returncode:
             return 1
     has_cuda = "import torch; torch.zeros(1).cuda(); print(torch.__version__, torch.version.cuda)"
     torch = subprocess.run([sys.executable, "-c", has_cuda], capture_output=True, text=True)

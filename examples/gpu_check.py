@@ -66,7 +66,8 @@ def train(what: str, folder: Path, *flags: str) -> bool:
 
 check("doctor", "tinyalex", "doctor")
 agreement = sorted(str(p) for p in (ROOT / "tests").glob("test_agreement_*.py"))
-check("agreement tests", "pytest", "-q", "-x", *agreement)
+# A warning of a library is no failure here, and ten failures tell more than one.
+check("agreement tests", "pytest", "-q", "-W", "default", "--maxfail=10", *agreement)
 full = ("tinyalex", "compare", "--backend", "gpu", "--arch", "alexnet", "-b", "128")
 check("compare fp32", *full, "--steps", "20")
 check("compare tf32", *full, "--steps", "2", "--precision", "tf32")

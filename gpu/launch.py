@@ -121,6 +121,9 @@ class kernel:
                     work(i, *(arguments + sizes))
                     i = int32(i + cuda.gridsize(1))
 
+        # By this name Numba keeps what is compiled, an index each: two processes that compile
+        # different kernels at once must not write into one. Profilers show it too.
+        loop.__qualname__ = "_".join(map(str, (self.__name__, *sizes)))
         return loop
 
     def for_gpu(self, runs: int, sizes: tuple[int, ...]) -> Any:

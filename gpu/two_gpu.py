@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinyalex.backend import Array, Backend, Cache, Fusion, Role, Trace
-from tinyalex.gpu.device import Place, send
+from tinyalex.gpu.device import Place, room, send
 
 Function = Callable[..., Any]
 
@@ -51,6 +51,12 @@ class Halves(Pair):
 def own(value: Any, tower: int) -> Any:
     """A tower's part of a Pair; anything else is for both."""
     return value[tower] if isinstance(value, Pair) else value
+
+
+def joined(halves: Sequence[Array]) -> Array:
+    """The channels of both towers in one array; CuPy answers NumPy's call for its own arrays."""
+    with room(sum(half.nbytes for half in halves)):
+        return np.concatenate(halves, -1)
 
 
 def inside(op: str) -> Any:
@@ -136,7 +142,7 @@ class TwoGPU:
     def whole(self, tensor: str, x: Array, tower: int) -> Array:
         """All channels of x at one place, those of the other tower fetched."""
         halves = [x[t] if t == tower else self.send(tensor, x[t], t) for t in (0, 1)]
-        return self.at(tower, np.concatenate, halves, -1)  # CuPy answers for its own arrays
+        return self.at(tower, joined, halves)
 
     def whole_at_both(self, tensor: str, x: Array) -> Both:
         return Both(self.whole(tensor, x, 0), self.whole(tensor, x, 1))
@@ -151,10 +157,12 @@ class TwoGPU:
     def home_half(self, tensor: str, parts: Sequence[Array], tower: int) -> Array:
         def half(part: Array) -> Array:
             channels = part.shape[-1] // 2
-            return part[..., tower * channels : (tower + 1) * channels].copy()
+            with room(part.nbytes // 2):
+                return part[..., tower * channels : (tower + 1) * channels].copy()
 
         def total(terms: list[Array]) -> Array:
-            return sum(terms[1:], terms[0])
+            with room(terms[0].nbytes):
+                return sum(terms[1:], terms[0])
 
         terms = []
         for source in (tower, 1 - tower):  # own part first

@@ -22,7 +22,7 @@ from tinyalex.backend import get_backend
 from tinyalex.cli import main
 from tinyalex.draws import initial_parameters
 from tinyalex.errors import DeviceMemoryError, UsageError
-from tinyalex.gpu import device
+from tinyalex.gpu import device, two_gpu
 from tinyalex.shapes import layers
 from tinyalex.summary import gpu_bytes
 
@@ -238,7 +238,13 @@ def test_a_full_device_says_what_was_asked_and_what_is_free(monkeypatch):
     monkeypatch.setattr(device, "SIMULATOR", False)
     monkeypatch.setattr(device, "current", nullcontext)
     monkeypatch.setattr(device, "xp", fake)
-    for allocate in (lambda: device.empty((30, 10)), lambda: device.asarray(np.zeros(300, "f"))):
+    half = SimpleNamespace(nbytes=600)
+    monkeypatch.setattr(np, "concatenate", refuse)
+    for allocate in (
+        lambda: device.empty((30, 10)),
+        lambda: device.asarray(np.zeros(300, "f")),
+        lambda: two_gpu.joined([half, half]),
+    ):
         with pytest.raises(DeviceMemoryError, match="1,200 bytes asked, 1,000 bytes free") as full:
             allocate()
         assert full.value.within_reach == 1500

@@ -39,6 +39,19 @@ def test_every_kernel_is_compiled():
     assert sorted(name for name, _ in offline.kernels()) == sorted(offline.SIZES)
 
 
+def test_every_kernel_is_kept_under_a_name_of_its_own():
+    """By which Numba names the index of what it has compiled, and a profiler the launches."""
+    names = [kernel.loop((2, 3)).__qualname__ for _, kernel in offline.kernels()]
+    assert len(set(names)) == len(names)
+    assert len(
+        {
+            kernel.loop(sizes).__qualname__
+            for _, kernel in offline.kernels()
+            for sizes in ((), (1,), (2, 3))
+        }
+    ) == 3 * len(names)
+
+
 def test_kernels_compile_to_single_precision_in_registers(compiled_kernels):
     for kernel in compiled_kernels:
         print("{kernel:36} {arch} {registers:4} registers".format(**kernel))

@@ -149,8 +149,8 @@ def _gpu_backend(gpus: Sequence[int], precision: str, trace: Trace) -> Backend:
         )
     gpu, device = (importlib.import_module(f"tinyalex.gpu{name}") for name in ("", ".device"))
     places = [device.Place(number, precision) for number in gpus]
+    device.use(places[0])
     if len(places) == 2:
         two_gpu = importlib.import_module("tinyalex.gpu.two_gpu")
         return cast(Backend, two_gpu.TwoGPU(gpu, places, trace))
-    device.use(places[0])
     return cast(Backend, gpu)
