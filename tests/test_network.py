@@ -30,6 +30,16 @@ def network(architecture, ops=reference):
     return Network(architecture, ops, parameters, np.full((32, 32, 3), 120, np.float32))
 
 
+@pytest.mark.parametrize("crops", [1, 10])
+def test_networks_averaged_see_each_its_own_crops(mini, images, crops):
+    """mini crops 28 of 32 pixels, cifar-18pct takes all 32."""
+    networks = [network(mini), network(get_architecture("cifar-18pct"))]
+    alone = [probabilities([each], images, crops) for each in networks]
+    for chosen in (networks, networks[::-1]):
+        both = probabilities(chosen, images, crops)
+        np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=1e-12)
+
+
 def test_training_does_not_touch_the_arrays_that_were_handed_in(mini):
     parameters = initial_parameters(mini, 3)
     ours = Network(mini, reference, parameters, np.zeros((32, 32, 3), np.float32))

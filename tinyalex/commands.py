@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -36,7 +37,12 @@ def do_train(arguments: argparse.Namespace) -> None:
     config = from_mapping(
         {name: getattr(arguments, name) for name in flags}, config, "the command line"
     )
-    Trainer(config, resumed).run()
+    Trainer(dataclasses.replace(config, data=_absolute(config.data)), resumed).run()
+
+
+def _absolute(data: str | None) -> str | None:
+    """As a run keeps it, so that the run can be used from any folder."""
+    return None if data is None else os.path.abspath(data)
 
 
 def do_eval(arguments: argparse.Namespace) -> None:
@@ -44,7 +50,7 @@ def do_eval(arguments: argparse.Namespace) -> None:
     from tinyalex.trained import load_networks, open_data_of
 
     checkpoints, networks = load_networks(arguments.runs)
-    dataset = open_data_of(checkpoints[0], arguments.data)
+    dataset = open_data_of(checkpoints, arguments.data)
     split = dataset.train if dataset.val is None else dataset.val
     scores = evaluate(
         networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers
@@ -79,17 +85,17 @@ def do_eval(arguments: argparse.Namespace) -> None:
 def do_predict(arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from tinyalex.data.decode import decode
+    from tinyalex.data.decode import MAX_PIXELS, decode
     from tinyalex.evaluate import probabilities
     from tinyalex.trained import load_networks
 
     checkpoints, networks = load_networks([arguments.source])
-    titles = checkpoints[0].titles
+    titles, limit = checkpoints[0].titles, checkpoints[0].config.get("max_pixels") or MAX_PIXELS
     size = networks[0].architecture.data.image_size
     failed = 0
     for path in arguments.images:
         try:
-            image = decode(_read(path), size, path)
+            image = decode(_read(path), size, path, limit)
         except DataError as error:  # the others may still be answered; the exit code tells
             print(f"tinyalex: {error}", file=sys.stderr)
             failed = error.exit_code
@@ -189,7 +195,7 @@ def do_show(arguments: argparse.Namespace) -> None:
             pictures.filters(networks[0], path)
         else:
             draw = getattr(pictures, arguments.what)
-            draw(networks[0], open_data_of(checkpoints[0], arguments.data), path)
+            draw(networks[0], open_data_of(checkpoints, arguments.data), path)
     print(path)
 
 
@@ -197,9 +203,10 @@ def do_reproduce(arguments: argparse.Namespace) -> None:
     from tinyalex.reproduce import reproduce
     from tinyalex.reproduce.experiment import Request
 
-    asked = ("data", "arch", "epochs", "seeds", "backend", "quick", "layer")
+    asked = ("arch", "epochs", "seeds", "backend", "quick", "layer")
     values = {name: getattr(arguments, name) for name in asked}
-    request = Request(folder=Path(arguments.output_dir), run=arguments.source, **values)
+    folder, data = Path(arguments.output_dir), _absolute(arguments.data)
+    request = Request(folder=folder, data=data, run=arguments.source, **values)
     reproduce(arguments.name, request)
 
 

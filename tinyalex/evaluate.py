@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Split
-from tinyalex.draws import centre_draws, ten_views
+from tinyalex.draws import Draws, centre_draws, ten_views
 from tinyalex.errors import DivergedError
 from tinyalex.network import Network
 
@@ -34,14 +34,18 @@ def probabilities(networks: Sequence[Network], images: Array, crops: int = 1) ->
 
     images: uint8 (N, image_size, image_size, 3). crops: 1, the centre, or the paper's 10.
     """
-    data = networks[0].architecture.data
-    views = [centre_draws(data, len(images))] if crops == 1 else ten_views(data, len(images))
     total = sum(
         softmax(network.ops.to_numpy(network.logits(images, view)))
         for network in networks
-        for view in views
+        for view in views(network, len(images), crops)
     )
-    return np.asarray(total) / (len(networks) * len(views))
+    return np.asarray(total) / (len(networks) * crops)
+
+
+def views(network: Network, count: int, crops: int) -> list[Draws]:
+    """The draws of 1 view or 10, of `count` images, as large as this network's crops are."""
+    data = network.architecture.data
+    return [centre_draws(data, count)] if crops == 1 else ten_views(data, count)
 
 
 def softmax(logits: Array) -> Array:

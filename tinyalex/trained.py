@@ -12,8 +12,9 @@ from tinyalex.backend import get_backend
 from tinyalex.checkpoint import Checkpoint
 from tinyalex.config import Config, from_mapping
 from tinyalex.data import open_data
+from tinyalex.data.contents import contents
 from tinyalex.data.dataset import Dataset
-from tinyalex.errors import CheckpointError
+from tinyalex.errors import CheckpointError, DataError
 from tinyalex.network import Network, role_of
 
 
@@ -38,21 +39,40 @@ def load_networks(
     return checkpoints, networks
 
 
-def open_data_of(state: Checkpoint, path: str | None) -> Dataset:
-    """The images at `path`, or those of the training, labelled by the checkpoint's classes.
+def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset:
+    """The images at `path`, or those of the training, labelled by the checkpoints' classes.
 
-    Of the training's own images the same are held out as then; others are taken whole.
+    Of the training's own images the same are held out as then; others are taken whole. Raises
+    DataError if another of the networks was trained on some of those that this one was not.
     """
+    state, *others = checkpoints
     config = from_mapping(state.config, Config(), "the checkpoint")
     path = path or config.data
-    return open_data(
+    dataset = open_data(
         path,
         state.network.data.image_size,
         config.seed,
         state.classes,
-        hold_out=path == config.data,
+        hold_out=same_data(path, config.data),
         max_pixels=config.max_pixels,
         on_bad_image=config.on_bad_image,
+    )
+    held_out = contents(dataset)["val"]
+    for other in others:
+        same = same_data(path, other.config.get("data"))
+        if same and other.data and other.data["val"] != held_out:
+            raise DataError(
+                f"{dataset.name} has no folder of validation images, so that a run with another "
+                "--seed holds out others and trains on some of these: the networks have none in "
+                "common that they could be measured on. Give --data with such a folder, or one run."
+            )
+    return dataset
+
+
+def same_data(one: str | None, other: str | None) -> bool:
+    """Whether two values of --data name the same folder or archive; None is the built-in images."""
+    return one == other or (
+        one is not None and other is not None and Path(one).resolve() == Path(other).resolve()
     )
 
 

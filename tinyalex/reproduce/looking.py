@@ -62,7 +62,7 @@ def look(
                     "training one. Give one of the two."
                 )
         checkpoints, networks = load_networks([request.run], request.backend)
-        dataset = open_data_of(checkpoints[0], request.data)
+        dataset = open_data_of(checkpoints, request.data)
         check(networks[0].architecture, dataset)
     else:
         name = request.arch or "mini"

@@ -13,6 +13,7 @@ from tinyalex.errors import UsageError
 from tinyalex.reproduce.experiment import Request
 from tinyalex.run import StoppedBySignal
 from tinyalex.train import Trainer
+from tinyalex.trained import same_data
 
 Record = dict[str, Any]
 LOG = 10**9  # steps between log lines: an experiment tells of epochs
@@ -87,7 +88,8 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
 def check_same(config: Config, saved: Record, folder: Path) -> None:
     """Raises UsageError if a finished or interrupted run was another than is asked for."""
     for name, value in asdict(config).items():
-        if name not in FREE and saved.get(name) != value:
+        same = saved.get(name) == value or (name == "data" and same_data(saved.get(name), value))
+        if name not in FREE and not same:
             raise UsageError(
                 f"{folder} was trained with {name} {saved.get(name)}, and now {value} is asked "
                 "for. Choose another folder with --output-dir, or remove that one."
