@@ -1,4 +1,4 @@
-"""How near is near enough: every tolerance of the tests, and the comparison of two backends.
+"""How near is near enough for a backend, and the comparison of two.
 
 Sums of whole numbers are exact in any order and are compared bit for bit. Other results may differ
 by some roundings of the terms they add up, which counts also where the terms cancel.

@@ -9,7 +9,7 @@ import pytest
 from tinyalex import reference
 from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.draws import centre_draws, initial_parameters, training_draws
-from tinyalex.errors import DivergedError
+from tinyalex.errors import DataError, DivergedError
 from tinyalex.evaluate import evaluate, interval, probabilities, rank_of_label, softmax
 from tinyalex.network import Network, first_not_finite, plan
 from tinyalex.rows import Dropout
@@ -176,6 +176,12 @@ def test_evaluate_counts_errors_and_loss(mini, images):
     assert (scores.images, scores.top1_error, scores.top5_error) == (6, 4 / 6, 2 / 6)
     assert scores.loss == pytest.approx(-np.log(probs[np.arange(6), labels]).mean())
     assert done == [4, 2]
+
+
+def test_no_images_have_no_error(mini):
+    """As when the only one is bad and left out."""
+    with pytest.raises(DataError, match="no image"):
+        evaluate([network(mini)], SimpleNamespace(labels=np.zeros(0, np.int32), names=[]), 4)
 
 
 def test_equal_scores_rank_by_index():

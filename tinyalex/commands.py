@@ -185,6 +185,8 @@ def do_show(arguments: argparse.Namespace) -> None:
     from tinyalex.run import RunFolder
     from tinyalex.trained import load_networks, open_data_of
 
+    if arguments.data and arguments.what in ("curves", "filters"):
+        raise UsageError(f"show {arguments.what} looks at no images, so --data says nothing to it.")
     folder = RunFolder(checkpoint.find(arguments.source, "best.npz", "last.npz").parent)
     path = Path(arguments.output) if arguments.output else folder.path / f"{arguments.what}.png"
     if arguments.what == "curves":
@@ -236,7 +238,12 @@ def do_data_check(arguments: argparse.Namespace) -> int:
     from tinyalex.data.check import check
 
     against = Path(arguments.against) if arguments.against else None
-    report = check(Path(arguments.source), against=against, workers=arguments.workers)
+    report = check(
+        Path(arguments.source),
+        against=against,
+        workers=arguments.workers,
+        max_pixels=arguments.max_pixels,
+    )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report) | {"usable": report.usable}))
     else:

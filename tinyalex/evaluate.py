@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Split
 from tinyalex.draws import Draws, centre_draws, ten_views
-from tinyalex.errors import DivergedError
+from tinyalex.errors import DataError, DivergedError
 from tinyalex.network import Network
 
 Array = npt.NDArray[Any]
@@ -75,7 +75,12 @@ def evaluate(
     workers: int = 2,
     after_batch: Callable[[int], None] = lambda images: None,
 ) -> Scores:
-    """Scores on every image of a split, each counted once. after_batch hears how many were done."""
+    """Scores on every image of a split, each counted once. after_batch hears how many were done.
+
+    Raises DataError if there are none.
+    """
+    if not len(split.labels):
+        raise DataError("There is no image to measure the error on: none could be read.")
     count, loss, wrong1, wrong5 = len(split.labels), 0.0, 0, 0
     for batch in batches(split, np.arange(count), batch_size, workers=workers):
         probs = probabilities(networks, batch.images, crops)
