@@ -70,14 +70,14 @@ def test_the_table_shows_all_that_was_found():
         "training": speeds,
         "inference": speeds,
         "layers": [{"name": "conv1"} | timed, {"name": "relu1"} | timed | {"products": 0.0}],
-        "peak_bytes": {"reference": 3 << 20, "another": 5 << 20},
+        "peak_bytes": {"reference": 3 << 20, "another": 0},
     }
     lines = bench.table(found).splitlines()
     assert lines[2].split() == ["conv1", "3.0", "7.0", "50", "8.0", "80", "%"]
     assert lines[3].split() == ["relu1", "3.0", "7.0"]
     assert "8 ms, which would be 500.0 images a second" in lines[4]
     assert sum("reference is 0.45 x as fast (0.40 to 0.50)" in line for line in lines) == 2
-    assert [line.split()[1] for line in lines[-2:]] == ["3", "5"]
+    assert [line.split()[1] for line in lines[-2:]] == ["3", "unknown"]
 
 
 def test_a_system_that_ends_is_told_of(capfd):
@@ -101,6 +101,17 @@ def test_what_cannot_be_measured_is_told_before_anything_begins(capsys, monkeypa
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
     assert main([*SMALL, "--against", "torch"]) == 2
     assert "pip install 'tinyalex[parity]'" in capsys.readouterr().err
+
+
+def test_without_a_module_that_windows_lacks_all_but_the_peak_is_measured():
+    """As there: Python has no `resource`, and no other module of its own that knows the peak."""
+    program = (
+        "import sys; sys.modules['resource'] = None; from tinyalex.workload import peak_bytes\n"
+        "sys.platform = 'win32'; print(peak_bytes())"
+    )
+    command = [sys.executable, "-c", program]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert child.stdout == "0\n"
 
 
 def test_the_peak_is_of_this_process_and_not_of_its_parent():

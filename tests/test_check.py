@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from trees import below, classes_of, encoded, written, zipped
 
 from tinyalex.cli import main
 from tinyalex.data.check import check
-from tinyalex.data.oddities import ODDITIES
+from tinyalex.data.decode import decode
+from tinyalex.data.oddities import ODDITIES, oddities
 from tinyalex.data.pack import pack
 from tinyalex.data.report import Finding, Report
+from tinyalex.errors import DataError
 
 
 def noise(seed: int, mode: str = "RGB", size: tuple[int, int] = (24, 20)) -> Image.Image:
@@ -122,6 +125,49 @@ def test_every_oddity_is_named_with_its_meaning(tmp_path: Path) -> None:
         assert finding.remedy == ODDITIES[what]
     assert found(report, ": CMYK.").images == ["train/cat/3_a.jpg"]
     assert report.usable
+
+
+def pages(file_format: str) -> bytes:
+    first, *rest = (noise(i, "P") for i in range(3))
+    return encoded(first, file_format, save_all=True, append_images=rest)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tiff", "webp", "png"])
+def test_damage_behind_the_first_page_ends_no_check(suffix: str) -> None:
+    whole = pages(suffix.upper())
+    decoded, several = 0, 0
+    for at in range(0, len(whole), 7):
+        zeroed = whole[:at] + bytes(9) + whole[at + 9 :]
+        for data in (whole[:at], zeroed):
+            with suppress(DataError):
+                decode(data, 8, "pages")
+                decoded += 1
+                several += "animated or of several pages" in oddities(data, f"pages.{suffix}")
+    assert 0 < several <= decoded
+
+
+def test_of_what_is_damaged_behind_the_first_page_that_one_is_taken(tmp_path: Path) -> None:
+    tiff, gif = pages("TIFF"), bytearray(pages("GIF"))
+    gif[gif.index(b"\x21\xf9\x04", 900) :] = b"\x21"  # ends in the header of the second frame
+    tree = {**pets(), "train/cat/cut.tif": tiff[: len(tiff) // 2], "train/dog/cut.gif": bytes(gif)}
+    report = check(written(tmp_path / "pets", tree), workers=1)
+    assert report.usable
+    finding = found(report, "animated or of several pages")
+    assert finding.images == ["train/cat/cut.tif", "train/dog/cut.gif"]
+
+
+def test_an_empty_argument_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "pets", ""]) == 2
+    assert "unrecognized arguments: ''. See tinyalex data check --help." in capsys.readouterr().err
+
+
+def test_pictures_above_the_limit_are_not_usable_unless_it_is_raised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "pets", pets())
+    assert main(["data", "check", str(path), "--max-pixels", "480"]) == 0
+    assert main(["data", "check", str(path), "--max-pixels", "479"]) == 4
+    assert "24 x 20 pixels, more than the limit of 479" in capsys.readouterr().out
 
 
 def test_copies_are_found_where_they_do_harm(tmp_path: Path) -> None:

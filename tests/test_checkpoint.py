@@ -314,6 +314,7 @@ OF_PROGRESS = {
     "epoch": [None, "1", 1.0, True, -1, 2, float("nan")],
     "batch": [None, [], 1.5, -1],
     "step": [None, {}, float("inf")],
+    "standing": ["0", [], True, float("nan"), 10**400],
     "sums": [None, "abcd", [0.0] * 3, [0.0, 0.0, 0.0, float("nan")], ["0"] * 4, [[]] * 4],
     "history": [
         None,
@@ -435,6 +436,13 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, tmp_path, monke
     monkeypatch.setattr(untrusted, "_arrays", fail(MemoryError()))
     with pytest.raises(CheckpointError, match="There is not enough memory to read"):
         checkpoint.load(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows says of such a name that it is free")
+def test_a_name_that_the_system_does_not_take_is_told(capsys):
+    assert main(["eval", "x" * 300]) == 5
+    told = capsys.readouterr().err
+    assert told.startswith(f"tinyalex: {'x' * 300} cannot be read: File name too long. Give")
 
 
 def zeros(path, saved, name, start):
@@ -612,7 +620,8 @@ def trained(tmp_path_factory):
         for i in range(count)
     }
     data = written(top / "data", pictures)
-    folder = written(top / "run", {"last.npz.partial": b"PK"})
+    begun = {"config.toml": Config().toml().encode(), "last.npz.partial": b"PK"}
+    folder = written(top / "run", begun)
     argv = ["train", "--data", str(data), "--arch", "mini", "-b", "6", "--epochs", "3", "-p", "1"]
     assert main([*argv, "--max-steps", "3", "--output-dir", str(folder)]) == 0
     return folder

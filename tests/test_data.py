@@ -9,6 +9,7 @@ import os
 import random
 import stat
 import struct
+import subprocess
 import sys
 import tarfile
 import threading
@@ -35,6 +36,7 @@ from trees import (
 )
 
 from tinyalex.data import batches as batches_module
+from tinyalex.data import decode as decode_module
 from tinyalex.data import storage as storage_module
 from tinyalex.data.batches import (
     Kept,
@@ -51,6 +53,7 @@ from tinyalex.data.storage import open_storage
 from tinyalex.errors import DataError
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
+Tell = Callable[[str], None]
 
 # Decoding
 
@@ -185,6 +188,45 @@ def test_pixel_limit_is_checked_before_decoding() -> None:
         lie[18:26] = side.to_bytes(4, "little") * 2
         with pytest.raises(DataError, match=r"huge\.bmp is .*(limit|exceeds)"):
             decode(bytes(lie), 2, "huge.bmp")
+
+
+DECODED = """
+import sys
+from pathlib import Path
+from tinyalex.data.decode import decode
+from tinyalex.workload import peak_bytes
+before = peak_bytes()
+for path in map(Path, sys.argv[1:]):
+    decode(path.read_bytes(), 227, path.name)
+print(peak_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process there knows its own peak alone")
+def test_a_picture_takes_twice_its_pixels_at_most(tmp_path: Path, tell: Tell) -> None:
+    """Pillow keeps most kinds in 4 bytes a pixel; turning or converting them makes another copy."""
+    side, exif = 4000, Image.Exif()
+    exif[0x0112] = 6
+    for name, mode in (("16", "I;16"), ("alpha", "RGBA"), ("grey alpha", "LA"), ("palette", "P")):
+        file = encoded(Image.new(mode, (side, side)), "PNG", compress_level=1, exif=exif)
+        (tmp_path / f"{name}.png").write_bytes(file)
+    argv = [sys.executable, "-c", DECODED, *map(str, sorted(tmp_path.iterdir(), reverse=True))]
+    child = subprocess.run(argv, capture_output=True, text=True, check=True)
+    tell(f"{int(child.stdout) / side**2:.1f} bytes a pixel")
+    assert int(child.stdout) < 10 * side**2
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
+def test_strips_are_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mode in ("I;16", "F"):
+        values = np.random.default_rng(0).integers(0, 65536, (37, 50), np.uint16)
+        image = Image.fromarray(values if mode == "I;16" else values / np.float32(65535))
+    else:
+        image = _bars(50, 37).convert(mode)
+    data = encoded(image, "TIFF")
+    whole = decode(data, 20, "whole")
+    monkeypatch.setattr(decode_module, "STRIP", 170)
+    assert np.array_equal(decode(data, 20, "strips"), whole)
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
@@ -694,6 +736,18 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=name):
             open_storage(tmp_path / name)
+
+
+def test_zips_that_python_cannot_list_are_refused(tmp_path: Path) -> None:
+    whole = zipped(tmp_path / "x.zip", {"a/ü.png": picture(), "b/1.png": picture()}).read_bytes()
+    entry = whole.index(b"PK\x01\x02")
+    later, no_text = bytearray(whole), bytearray(whole)
+    later[entry + 6] = 99  # the version of zip that is needed: 9.9
+    no_text[entry + 46 : entry + 54] = b"\xff" * 8  # a name that is said to be UTF-8
+    for content, reason in ((later, "version 9.9"), (no_text, "can't decode")):
+        (tmp_path / "x.zip").write_bytes(content)
+        with pytest.raises(DataError, match=rf"x\.zip is not a folder.*{reason}"):
+            open_storage(tmp_path / "x.zip")
 
 
 def test_damaged_and_encrypted_members_are_named(tmp_path: Path) -> None:

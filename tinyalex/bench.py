@@ -122,7 +122,8 @@ def table(found: dict[str, Any]) -> str:
                 line += f"   reference is {middle:.2f} x as fast ({low:.2f} to {high:.2f})"
             lines.append(line)
     lines += ["", "memory of the process at its highest:"]
-    lines += [f"  {system:<38} {n / 2**20:8.0f} MiB" for system, n in found["peak_bytes"].items()]
+    for system, n in found["peak_bytes"].items():
+        lines.append(f"  {system:<38} " + (f"{n / 2**20:8.0f} MiB" if n else " unknown"))
     return "\n".join(lines)
 
 

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_info
 
 from tinyalex import untrusted
 from tinyalex.architectures import Architecture, get_architecture
-from tinyalex.data.writing import sync_folder
 from tinyalex.errors import CheckpointError, WriteError
+from tinyalex.files import sync_folder
 from tinyalex.progress import Progress
 
 Array = npt.NDArray[Any]
@@ -138,9 +138,16 @@ def sweep(folder: Path) -> None:
 def find(path: str | Path, *names: str) -> Path:
     """The checkpoint meant by a run folder (the first of `names` there) or by an .npz file."""
     path = Path(path)
-    if path.is_dir():
-        path = next((path / n for n in names if (path / n).exists()), path / names[-1])
-    if not path.exists():
+    try:
+        if path.is_dir():
+            path = next((path / n for n in names if (path / n).exists()), path / names[-1])
+        there = path.exists()
+    except OSError as error:  # a name too long, or a folder that may not be entered
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}. Give the folder of a run, or an .npz file "
+            "in it."
+        ) from None
+    if not there:
         raise CheckpointError(
             f"There is no checkpoint at {path}. Give the folder of a run, or an .npz file in it."
         )

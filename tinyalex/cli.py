@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 from tinyalex import __version__, commands
 from tinyalex.architectures import ARCHITECTURES
 from tinyalex.backend import BACKENDS, PRECISIONS
-from tinyalex.config import Config
+from tinyalex.config import ON_BAD_IMAGE, Config
 from tinyalex.errors import TinyalexError, UsageError, nearest
 
 RUN = "folder of a run, or an .npz file in it"
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments, unknown = parser().parse_known_args(argv)
         if unknown:
-            arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            arguments.parser.error(f"unrecognized arguments: {shlex.join(unknown)}")
         code = arguments.run(arguments)
         sys.stdout.flush()
     except TinyalexError as error:
@@ -231,12 +232,11 @@ def _add_data(parser: Parser) -> None:
     sub.add_argument(
         "--size", type=whole(1), default=256, metavar="INT", help="pixels (default: 256)"
     )
-    _add_threads(sub)
-    sub.add_argument("--max-pixels", type=whole(1), metavar="INT", help="refuse larger pictures")
+    _add_decoding(sub)
     sub.add_argument(
         "--on-bad-image",
         default="error",
-        choices=("error", "skip"),
+        choices=ON_BAD_IMAGE,
         help="end, or leave the image out (default: error)",
     )
 
@@ -245,11 +245,11 @@ def _add_data(parser: Parser) -> None:
     sub.set_defaults(run=commands.do_data_check, parser=sub)
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
-    _add_threads(sub)
+    _add_decoding(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_threads(parser: Parser) -> None:
+def _add_decoding(parser: Parser) -> None:
     parser.add_argument(
         "-j",
         "--workers",
@@ -257,6 +257,12 @@ def _add_threads(parser: Parser) -> None:
         default=os.cpu_count() or 1,
         metavar="INT",
         help="threads (default: all)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=whole(1),
+        metavar="INT",
+        help="refuse larger pictures (default: 64 million)",
     )
 
 

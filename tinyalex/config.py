@@ -20,6 +20,8 @@ from tinyalex.backend import BACKENDS, PRECISIONS
 from tinyalex.errors import UsageError, nearest
 from tinyalex.schedule import POLICIES
 
+ON_BAD_IMAGE = ("error", "skip")
+
 
 def positive(value: float) -> bool:
     """A number above zero."""
@@ -111,7 +113,7 @@ class Config:
         None, "refuse pictures of more pixels (default: 64 million)", kind=int, check=positive
     )
     on_bad_image: str = setting(
-        "error", "stop at a picture that cannot be read, or leave it out", choices=("error", "skip")
+        "error", "stop at a picture that cannot be read, or leave it out", choices=ON_BAD_IMAGE
     )
     print_freq: int = setting(50, "steps between log lines", kind=int, short="-p", check=positive)
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")
@@ -122,7 +124,8 @@ class Config:
             if value is None:
                 continue
             flag = "--" + f.name.replace("_", "-")
-            if not isinstance(value, (int, float) if extra["kind"] is float else extra["kind"]):
+            kinds = (int, float) if extra["kind"] is float else extra["kind"]
+            if not isinstance(value, kinds) or isinstance(value, bool):  # which is an int, too
                 raise UsageError(f"{flag} takes {_a(extra['kind'])}, not {value!r}.")
             if extra["choices"] and value not in extra["choices"]:
                 raise UsageError(
@@ -158,9 +161,24 @@ class Config:
         return gpu_numbers(self.gpus)
 
     def toml(self) -> str:
-        """As a file for --config: one line a setting, those that are None left out."""
+        """As a file for --config: one line a setting, those that are None left out.
+
+        Raises UsageError for a path that is no text.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items() if v is not None)
+        return "".join(f"{k} = {_toml(k, v)}\n" for k, v in values.items() if v is not None)
+
+
+def _toml(name: str, value: Any) -> str:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"--{name.replace('_', '-')} cannot be {value!r}: some bytes of this name are not "
+            "UTF-8, and the run's config.toml could not hold it. Rename the file or folder."
+        ) from None
+    # JSON's \ud83d for half a character is no TOML, nor is the character 127 as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _a(kind: type) -> str:

@@ -59,7 +59,8 @@ def training_draws(
 ) -> Draws:
     """The draws for `count` training images of one batch.
 
-    colour: (3, 3), principal components in columns times their standard deviations (data.mean).
+    colour: (3, 3), principal components in columns times their standard deviations, as
+    data.batches.mean_and_colour finds them.
     coloured: whether colour noise, which the network may not have, is on.
     """
     data = architecture.data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,8 +94,12 @@ def torch_calls(work: Work, form: Literal["module", "band"]) -> dict[str, Call]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process had at once."""
+    """The most memory that this process had at once; 0 on Windows, where Python does not know."""
     if sys.platform == "linux":  # where ru_maxrss begins with what the parent process had
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

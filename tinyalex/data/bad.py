@@ -12,7 +12,6 @@ from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, prin
 from tinyalex.data.parallel import in_order
 from tinyalex.errors import DataError
 
-ON_BAD_IMAGE = ("error", "skip")
 _SCAN_THREADS = 4
 
 

@@ -27,10 +27,13 @@ from tinyalex.errors import DataError
 _SIZE = 32  # to which images are decoded here: only whether they can be decoded matters
 
 
-def check(path: Path, *, against: Path | None = None, workers: int) -> Report:
+def check(
+    path: Path, *, against: Path | None = None, workers: int, max_pixels: int | None = None
+) -> Report:
     """Reads and decodes all that is at `path`.
 
     against: a pack made of it earlier; images that have another SHA-256 than then are found.
+    max_pixels: larger pictures are bad, and are not decoded; None is the default, 64 million.
     Raises DataError only if there are no files at `path` that could be looked at, or no pack.
     """
     storage, report, notes = open_storage(path), Report(str(path)), list[str]()
@@ -40,7 +43,8 @@ def check(path: Path, *, against: Path | None = None, workers: int) -> Report:
             report.findings += _changed_files(path, manifest)
         size = _SIZE if manifest is None else manifest["size"]
         if report.usable:
-            layout = recognise(storage, size, MAX_PIXELS, notes)
+            limit = MAX_PIXELS if max_pixels is None else max_pixels
+            layout = recognise(storage, size, limit, notes)
     except DataError as error:
         report.findings.append(_as_finding(error))
     if not report.usable:

@@ -35,8 +35,10 @@ from tinyalex.errors import DataError
 # Named, so that no other of Pillow's readers meets a stranger's file: EPS would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# 64 million pixels are 192 MB as RGB. Pillow itself refuses more than 179 million.
+# Pillow takes 4 bytes a pixel, and as many again to turn or convert a picture; for a progressive
+# JPEG some 10 in all, for WebP 16. So this limit is 512 MB, or 1 GB. Pillow refuses 179 million.
 MAX_PIXELS = 64_000_000
+STRIP = 2**18  # pixels that are converted at once, so that their copies take little memory
 
 _WHITE = {"I": 65535, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I;16N": 65535, "F": 1}
 _ALPHA = ("LA", "PA", "RGBA", "RGBa")
@@ -69,9 +71,11 @@ def decode(
             if image.width * image.height > max_pixels:
                 raise DataError(
                     f"{name} is {image.width} x {image.height} pixels, more than the limit of "
-                    f"{max_pixels:,}. Make it smaller, or raise the limit (--max-pixels)."
+                    f"{max_pixels:,}. Make it smaller, or raise the limit with --max-pixels, "
+                    "which train, data pack and data check take."
                 )
-            return centre_square(_rgb(_upright(image)), size)
+            image = _upright(image)  # under the same name, so that the one before is given back
+            return centre_square(_rgb(image), size)
     except DataError:
         raise
     except Image.DecompressionBombError as cause:
@@ -114,19 +118,30 @@ def orientation(image: Image.Image) -> object:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    whole = Image.new("RGB", image.size)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        below = min(top + rows, image.height)
+        whole.paste(_converted(image.crop((0, top, image.width, below))), (0, top))
+    return whole
+
+
+def _converted(image: Image.Image) -> Image.Image:
     white = _WHITE.get(image.mode)
     if white is not None:
         return Image.fromarray(_grey(np.asarray(image, np.float32), white)).convert("RGB")
     if image.mode in _ALPHA or "transparency" in image.info:
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _grey(values: npt.NDArray[np.float32], white: int) -> npt.NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if not 0 <= low <= high <= white:  # NaN fails too
-        raise ValueError(f"its values run from {low:g} to {high:g}, not within 0 to {white}")
+        raise ValueError(f"it has values from {low:g} to {high:g}, not within 0 to {white}")
     grey: npt.NDArray[np.uint8] = np.rint(values * np.float32(255 / white)).astype(np.uint8)
     return grey
 

@@ -44,7 +44,7 @@ def oddities(data: bytes, name: str) -> list[str]:
     with pillow_silent:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         mode, short, long = image.mode, min(image.size), max(image.size)
-        turned = orientation(image) != 1
+        turned, several = orientation(image) != 1, _several_frames(image)
     holds = {
         "grey": mode in ("1", "L", "LA"),
         "16-bit": mode.startswith("I"),
@@ -53,9 +53,17 @@ def oddities(data: bytes, name: str) -> list[str]:
         "with a palette": mode in ("P", "PA"),
         "with transparency": mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info,
         "turned by EXIF": turned,
-        "animated or of several pages": getattr(image, "n_frames", 1) > 1,
+        "animated or of several pages": several,
         "of another format than its suffix": image.format not in (_FORMAT_OF[suffix], "MPO"),
         "more than four times as long as wide": long > 4 * short,
         "under 16 pixels": short < 16,
     }
     return [what for what, true in holds.items() if true]
+
+
+def _several_frames(image: Image.Image) -> bool:
+    """Whether a frame follows the first, which is the only one that must be sound."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # of a GIF the second is read to tell; damage surfaces as almost anything
+        return True

@@ -23,8 +23,9 @@ from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
 from tinyalex.data.opening import check_trainable, recognise
 from tinyalex.data.packed import PACK, UNFINISHED, digest, sealed
 from tinyalex.data.storage import open_storage
-from tinyalex.data.writing import Writer, write_whole
+from tinyalex.data.writing import Writer
 from tinyalex.errors import DataError, UsageError, WriteError
+from tinyalex.files import write_whole
 
 SIZE = 256  # Krizhevsky's
 

@@ -40,7 +40,15 @@ _UNPACK: dict[bytes, Callable[[Path], BufferedIOBase]] = {
     b"\xfd7zXZ": lzma.LZMAFile,
 }
 Member = TypeVar("Member")
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    NotImplementedError,  # a zip of a version to come
+    UnicodeDecodeError,  # of a name in a zip
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 class Storage(ABC):

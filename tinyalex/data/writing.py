@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,9 +22,7 @@ from tinyalex.data.layout import Files, Groups, Pixels, printable
 from tinyalex.data.packed import Entry, hashed
 from tinyalex.data.parallel import in_order
 from tinyalex.errors import DataError, UsageError
-
-if sys.platform != "win32":
-    import fcntl
+from tinyalex.files import lock, sync_folder
 
 COMMIT_SECONDS = 1.0
 
@@ -146,41 +143,8 @@ class Writer:
         self._committed = time.monotonic()
 
 
-def lock(file: int) -> bool:
-    """Locks an open file until it is closed, or its process ends. False: another has locked it."""
-    if sys.platform != "win32":  # which has no flock
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # some network file systems have no locks: nothing is promised there
-            pass
-    return True
-
-
 def append(file: io.FileIO, data: bytes | memoryview) -> None:
     """Writes all of `data`; without a buffer, `write` may stop where the disk is full."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, power cuts included."""
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes what was created or renamed in `folder` survive a power cut."""
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

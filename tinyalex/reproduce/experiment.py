@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyalex import canvas
-from tinyalex.data.writing import write_whole
 from tinyalex.errors import WriteError
+from tinyalex.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 
 from tinyalex import __version__
-from tinyalex.data.writing import write_whole
 from tinyalex.errors import TinyalexError, WriteError
+from tinyalex.files import write_whole
 from tinyalex.reproduce.experiment import Experiment, Request
 
 NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
