@@ -5,8 +5,9 @@
 The trainer is imported once and each attempt is a fork of this process, which therefore must have
 no second thread. The child writes a letter into a pipe whenever another part of the run begins; the
 parent waits for some part, and a little longer, and sends a signal. Then the checkpoint must load
-and the log be sound, and the run is continued. One that comes to its end must have come to what an
-uninterrupted run comes to. Ends after COUNT signals or SECONDS, and prints its counts as JSON.
+and the log be sound, and the run is continued, now and then from its best checkpoint, which is an
+earlier one. One that comes to its end must have come to what an uninterrupted run comes to. Ends
+after COUNT signals or SECONDS, and prints its counts as JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tinyalex.cli import main
 PARTS = {"begin": 0.03, "train": 0.02, "save": 0.008, "epoch": 0.02, "draw": 0.3}
 FLAGS = ["--arch", "mini", "-b", "8", "--epochs", "3", "-p", "1", "--backend", "reference"]
 STEPS = 9  # of 3 epochs with 21 images
+GO_BACK = 0.2  # how often a run that is to be killed is continued from its best checkpoint
 LEFT_BEHIND = 99  # the exit code of a child that would leave threads or processes
 
 
@@ -82,6 +84,7 @@ class Harness:
         self.data = pictures(folder / "pictures", train=7, val=2)
         self.folder, self.runs, self.random = folder, 0, random.Random(seed)
         self.numbers, self.landed, self.slowest = numbers, Counter[str](), 0.0
+        self.went_back = 0
         self.expected = self.end_run()
 
     @property
@@ -89,11 +92,11 @@ class Harness:
         """The folder of the run at hand."""
         return self.folder / str(self.runs)
 
-    def started(self, draw: bool) -> tuple[int, int]:
+    def started(self, draw: bool, name: str = "last.npz") -> tuple[int, int]:
         """Begins or continues the run in a child: its process and the pipe with its letters."""
         argv = ["train", "--data", str(self.data), *FLAGS, "--output-dir", str(self.run)]
-        if (self.run / "last.npz").exists():
-            argv = ["train", "--resume", str(self.run)]
+        if (self.run / name).exists():
+            argv = ["train", "--resume", str(self.run / name)]
         source, marks = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -106,13 +109,23 @@ class Harness:
         os.close(marks)
         return pid, source
 
-    def attempt(self, number: int) -> int:
-        """Begins or continues the run and sends it the signal; its wait status, 0 if too late."""
+    def attempt(self, number: int, step: int) -> tuple[int, int]:
+        """Begins or continues the run and sends it the signal.
+
+        step: what was saved before. Returns the wait status, 0 if the signal came too late, and the
+        step that the run was continued at or may have been.
+        """
         # Pictures are drawn at the end alone, unless it is in drawing that the run is to be killed.
         kill = number == signal.SIGKILL
         part = self.random.choice([part for part in PARTS if kill or part != "draw"])
         times = self.random.randint(1, 4) if part in ("train", "save") else 1
-        pid, source = self.started(draw=part == "draw")
+        best = self.run / "best.npz"
+        if kill and best.exists() and self.random.random() < GO_BACK:
+            step = min(step, checkpoint.load(best).progress.step)
+            pid, source = self.started(part == "draw", best.name)
+            self.went_back += 1
+        else:
+            pid, source = self.started(draw=part == "draw")
         letters = ""
         while letters.count(part[0]) < times and (letter := os.read(source, 1).decode()):
             letters += letter
@@ -131,11 +144,11 @@ class Harness:
                 self.slowest = max(self.slowest, time.perf_counter() - sent)
             unheard = kill or letters[-1] == "b"  # nothing handles it then, and nothing is to save
             assert stopped or unheard, (letters, status)
-        return status
+        return status, step
 
     def check(self, status: int, step: int) -> int:
-        """What must hold after each attempt. step: what was saved before it; what is now."""
-        last, steps = self.run / "last.npz", []
+        """What must hold after each attempt. step: where it began at least; what is saved now."""
+        last, steps, trained = self.run / "last.npz", [], []
         if step or last.exists():
             now = checkpoint.load(last).progress.step
             assert now >= step, f"{last} went back from step {step} to {now}"
@@ -144,10 +157,14 @@ class Harness:
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
         for line in lines:
             try:
-                steps.append(json.loads(line)["step"])
+                record = json.loads(line)
             except ValueError:
                 assert line is lines[-1], f"{log}: {line!r} is not the last line"
+                break
+            steps.append(record["step"])
+            trained += [record["step"]] if record["event"] == "step" else []
         assert steps == sorted(steps)
+        assert trained[:step] == list(range(1, step + 1)), f"{log} has a gap before step {step}"
         if os.WIFEXITED(status):  # it has ended by itself
             assert step == max(steps, default=0), f"step {max(steps)} is lost, {step} saved"
         return step
@@ -175,7 +192,7 @@ class Harness:
         """So many signals, or as many as fit into so many seconds."""
         began, step = time.monotonic(), 0
         while self.landed.total() < count and time.monotonic() - began < seconds:
-            status = self.attempt(self.random.choice(self.numbers))
+            status, step = self.attempt(self.random.choice(self.numbers), step)
             step = self.check(status, step)
             if step == STEPS:
                 assert self.end_run() == self.expected, f"{self.folder} {self.runs - 1}: not equal"
@@ -184,6 +201,7 @@ class Harness:
         return {
             "signals": self.landed.total(),
             "runs": self.runs - 1,
+            "went_back": self.went_back,
             "landed": {part: self.landed[part[0]] for part in PARTS},
             "slowest": round(self.slowest, 2),
             "seconds": round(time.monotonic() - began, 1),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image
 
 from tinyalex import checkpoint
+from tinyalex import run as run_module
 from tinyalex.cli import main
 from tinyalex.errors import DataError
+from tinyalex.train import Trainer
 
 TINY = ["--arch", "mini", "-b", "6", "--epochs", "2", "-p", "2"]
 
@@ -104,6 +107,42 @@ def test_eval_predict_show_and_summary(run, photos, tmp_path, capsys):
     assert "61,100,840" in capsys.readouterr().out
 
 
+def test_eval_holds_out_the_same_images_however_the_folder_is_spelled(
+    photos, tmp_path, capsys, monkeypatch
+):
+    """A tenth of each class, at least one, is held out: the others have been trained on."""
+    shutil.rmtree(photos / "val")
+    monkeypatch.chdir(tmp_path)
+    argv = ["train", "--data", "photos", *TINY, "--max-steps", "1"]
+    for seed in ("0", "1"):
+        assert main([*argv, "--seed", seed, "--output-dir", seed]) == 0
+    monkeypatch.chdir(photos)
+    for data in ([], ["--data", "../photos"], ["--data", "."], ["--data", str(photos) + "/"]):
+        capsys.readouterr()
+        assert main(["eval", str(tmp_path / "0"), "--json", *data]) == 0
+        assert json.loads(capsys.readouterr().out)["images"] == 3
+    refused(capsys, 4, "photos", "--seed", "--data", argv=["eval", tmp_path / "0", tmp_path / "1"])
+    # to images that neither has seen both may answer
+    shutil.copytree(photos, tmp_path / "others")
+    argv = ["eval", str(tmp_path / "0"), str(tmp_path / "1"), "--data", str(tmp_path / "others")]
+    assert main(argv) == 0
+
+
+@pytest.mark.parametrize("what", ["curves", "filters"])
+def test_show_refuses_data_that_it_would_not_look_at(what, run, photos, capsys):
+    refused(capsys, 2, "--data", what, argv=["show", what, run, "--data", photos])
+
+
+def test_predict_takes_pictures_as_large_as_the_training_did(photos, tmp_path, capsys):
+    folder, picture = tmp_path / "run", tmp_path / "large.png"
+    Image.new("RGB", (50, 50)).save(picture)
+    argv = ["train", "--data", str(photos), *TINY, "--max-steps", "1", "--max-pixels", "2000"]
+    assert main([*argv, "--output-dir", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(folder), str(picture)]) == 4
+    assert "50 x 50" in capsys.readouterr().err
+
+
 def test_eval_counts_each_image_once_at_any_batch_size(run, capsys):
     """BLAS adds up products of another shape in another order, so that the last bits may differ."""
     found = []
@@ -145,6 +184,9 @@ def test_bad_flags_and_values(photos, tmp_path, capsys):
     refused(capsys, 2, "learning_rat", config, argv=["train", "--config", config])
     config.write_text("lr = 'fast'\n")
     refused(capsys, 2, "--lr", "fast", argv=["train", "--config", config])
+    for name in ("epochs", "lr", "seed"):
+        config.write_text(f"{name} = true\n")
+        refused(capsys, 2, f"--{name}", "number, not True", argv=["train", "--config", config])
     config.write_text("lr = \n")
     refused(capsys, 2, config, argv=["train", "--config", config])
     assert not (tmp_path / "runs").exists()
@@ -258,6 +300,105 @@ def test_an_output_folder_that_cannot_be_written(photos, tmp_path, capsys):
 def test_a_folder_that_holds_a_run_is_not_overwritten(run, photos, capsys):
     argv = ["train", "--data", photos, *TINY, "--output-dir", run]
     refused(capsys, 2, "--resume", argv=argv)
+
+
+def test_a_run_writes_over_no_file_of_the_users(photos, tmp_path, capsys):
+    own = {
+        "config.toml": "# my settings\nlr = 0.02\n",
+        "metrics.jsonl": '{"loss": 1}\n',
+        "lock": "the key is under the mat",
+        ".curves.png.old": "a picture",
+        "notes.txt": "",
+    }
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name, text in own.items():
+        (folder / name).write_text(text)
+        argv = ["train", "--data", photos, *TINY, "--output-dir", folder]
+        refused(capsys, 2, folder, name, "--output-dir", argv=argv)
+        assert {p.name: p.read_text() for p in folder.iterdir()} == {name: text}
+        (folder / name).unlink()
+    (folder / "config.toml").write_text(own["config.toml"])
+    refused(capsys, 2, "config.toml", argv=[*argv, "--config", folder / "config.toml"])
+    for number in range(5):
+        (folder / f"{number}").touch()
+    refused(capsys, 2, ": 0, 1, 2 and 3 more", argv=argv)
+
+
+def test_a_run_that_ended_before_its_first_save_can_begin_again(photos, tmp_path, monkeypatch):
+    """Whatever it had written, and with other settings."""
+    folder, write = tmp_path / "run", run_module.write_whole
+    argv = ["train", "--data", str(photos), *TINY, "--max-steps", "1", "--output-dir", str(folder)]
+    for written in ([], ["config.toml"], ["config.toml", "metrics.jsonl"]):
+
+        def killed(path, content, written=written):
+            if path.name not in written:
+                path.with_name(f"{path.name}.partial").write_bytes(content[:5])
+                raise KeyboardInterrupt
+            write(path, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, "write_whole", killed)
+            patch.setattr(Trainer, "count", lambda self, *batch: self.folder.write("more", ""))
+            assert main([*argv, "--lr", f"0.0{len(written) + 1}"]) == 130
+        (folder / "lock").write_text("99999999")
+        (folder / "more.partial").unlink(missing_ok=True)
+        assert not (folder / "last.npz").exists()
+        assert (folder / "config.toml").exists() == bool(written)
+    assert main(argv) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # of which the font has not all
+def test_a_path_may_have_any_character(photos, tmp_path, capsys):
+    strange = tmp_path / 'a "\U0001f600" \\ \t\x7f\x01\u0085é'
+    photos.rename(strange)
+    folder = tmp_path / "\U0001f600"
+    argv = ["train", "--data", str(strange), *TINY, "--max-steps", "1", "--output-dir"]
+    assert main([*argv, str(folder)]) == 0
+    config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    assert (config["data"], config["output_dir"]) == (str(strange), str(folder))
+    assert main(["show", "curves", str(folder)]) == 0
+    argv = ["train", "--config", str(folder / "config.toml"), "--output-dir", str(tmp_path / "2")]
+    assert main(argv) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("flag", ["--data", "--output-dir"])
+def test_a_path_that_is_no_text_is_refused_before_any_work(flag, photos, tmp_path, capsys):
+    strange = tmp_path / os.fsdecode(b"\xff")
+    paths = {"--data": str(photos), "--output-dir": str(tmp_path / "run"), flag: str(strange)}
+    if flag == "--data":
+        photos.rename(strange)
+    argv = ["train", *TINY, *(word for pair in paths.items() for word in pair)]
+    refused(capsys, 2, flag, r"\udcff", "UTF-8", "Rename", argv=argv)
+    assert not (tmp_path / "run").exists()
+
+
+def test_curves_need_the_log_beside_a_checkpoint(run, tmp_path, capsys):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("best.npz", "config.toml", "metrics.jsonl"):
+        argv = ["show", "curves", alone]
+        if name != "best.npz":
+            refused(capsys, 2, alone / name, argv=argv)
+        shutil.copy(run / name, alone)
+    assert main(["show", "curves", str(alone)]) == 0
+
+
+def test_the_advice_of_a_run_that_max_steps_has_ended_can_be_followed(photos, tmp_path, capsys):
+    folder = tmp_path / "run"
+    argv = ["train", "--data", str(photos), *TINY, "--max-steps", "2", "--output-dir", str(folder)]
+    assert main(argv) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"nothing is left to train in {folder}: it is at step 2, and --max-steps 2 is" in out
+    (advice,) = (line for line in out.splitlines() if line.startswith("Next: tinyalex train"))
+    assert main(advice.split()[2:]) == 0
+    assert "after epoch" in capsys.readouterr().out
+    assert checkpoint.load(folder / "last.npz").progress.epoch == 2
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert "it is at epoch 2, and --epochs 2 is asked for" in capsys.readouterr().out
 
 
 def test_a_run_stopped_in_its_first_epoch_can_be_used(photos, tmp_path, capsys):

@@ -30,7 +30,8 @@ from tinyalex.signal import Signal
 from tinyalex.train import Trainer
 
 OURS = (race.RELU_VS_TANH, *ablations.ABLATIONS, initial.INITIAL, sharing.SHARING)
-FLAGS = ["--arch", "mini", "--epochs", "1", "--seeds", "1", "--backend", "reference", "--quick"]
+FLAGS = ["--arch", "mini", "--backend", "reference", "--quick"]
+TRAINED = ["--epochs", "1", "--seeds", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def _small(monkeypatch):
 
 
 def command(name, images, folder, *more):
-    return ["reproduce", name, "--data", str(images), *FLAGS, "-o", str(folder), *more]
+    trained = [] if name == "sharing" else TRAINED
+    return ["reproduce", name, "--data", str(images), *FLAGS, *trained, "-o", str(folder), *more]
 
 
 def result(folder, name):
@@ -227,6 +229,31 @@ def test_names_that_do_not_exist_are_refused_before_any_work(images, tmp_path, c
     argv = command("init", images, tmp_path, "--arch", "paper")
     refused(capsys, 2, "paper has the paper's initial values already", argv=argv)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_flag_that_would_do_nothing_is_refused(images, tmp_path, capsys):
+    for name, flag in (
+        ("sharing", "--epochs"),
+        *((name, "--seeds") for name in ("sharing", "maps", "predictions", "neighbors")),
+    ):
+        argv = ["reproduce", name, "--data", images, "-o", tmp_path, flag, "2"]
+        refused(capsys, 2, f"{name} takes no {flag}", "filters", argv=argv)
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_hands_each_experiment_the_flags_it_takes(tmp_path, monkeypatch):
+    heard = {}
+
+    def listening(name):
+        def run(request, title):
+            heard[name] = request.epochs, request.seeds
+            raise DataError("Heard.")
+
+        return experiment(name, run)
+
+    registered(monkeypatch, *map(listening, ("sharing", "maps", "filters")))
+    main(["reproduce", "all", "-o", str(tmp_path), "--epochs", "2", "--seeds", "3"])
+    assert heard == {"sharing": (None, None), "maps": (2, None), "filters": (2, 3)}
 
 
 def test_ablations_need_validation_images(tmp_path, capsys):

@@ -18,6 +18,8 @@ from tinyalex.config import Config
 from tinyalex.data.contents import contents, differences
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import DataError, DivergedError, UsageError
+from tinyalex.run import RunFolder
+from tinyalex.signal import Standstill
 from tinyalex.train import Trainer
 
 STEPS = 6  # of 3 epochs, each a batch of 4 and one of 2 images
@@ -136,6 +138,64 @@ def test_a_best_that_is_not_of_the_resumed_run_stays_where_it_is(config, tmp_pat
     checkpoint.save(older, folder / "older.npz")
     trained(into(config, tmp_path / "other", lr=STANDING, max_steps=2), folder / "older.npz")
     assert not (tmp_path / "other" / "best.npz").exists()
+
+
+def test_a_run_that_goes_back_loses_no_line_wherever_it_is_killed(config, tmp_path, monkeypatch):
+    """best.npz is of an earlier step: last.npz must be, too, before the log is."""
+    config = replace(config, lr=STANDING)  # no epoch is better than the first
+    trained(config)
+    trained(into(config, tmp_path / "back"))
+    best, last = (tmp_path / "back" / name for name in ("best.npz", "last.npz"))
+    began = checkpoint.load(best)
+    assert began.progress.step < checkpoint.load(last).progress.step
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "forget", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(into(config, tmp_path / "back"), (best, began), say=lambda line: None)
+    assert checkpoint.load(last).progress.step == began.progress.step
+    assert records(tmp_path / "back") == records(tmp_path / "run")
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(into(config, tmp_path / "back"), best, train_epoch=killed)
+    assert checkpoint.load(last).progress.step == began.progress.step
+    assert max(r["step"] for r in records(tmp_path / "back")) == began.progress.step
+    trained(into(config, tmp_path / "back"), last)
+    assert records(tmp_path / "back") == records(tmp_path / "run")
+
+
+def test_a_resumed_run_tells_of_a_standstill_when_the_uninterrupted_does(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Standstill, "STEPS", 5)
+    config = replace(config, arch="mini+paper-init", lr=STANDING, epochs=8)
+    trained(config)
+    (note,) = (
+        r for r in records(tmp_path / "run") if r["event"] == "note" and "stood" in r["text"]
+    )
+    assert note["step"] == 5
+    part, last = into(config, tmp_path / "part"), tmp_path / "part" / "last.npz"
+    trained(replace(part, max_steps=3))
+    trained(replace(part, max_steps=7), last)
+    trained(part, last)
+    assert records(tmp_path / "part") == records(tmp_path / "run")
+
+
+def test_other_weights_are_refused_on_resume_from_wherever_they_come(config, tmp_path, capsys):
+    trained(replace(config, max_steps=1))
+    last, file = tmp_path / "run" / "last.npz", tmp_path / "own.toml"
+    file.write_text(f"weights = '{last}'\n")
+    for argv in (["--config", str(file)], ["--weights", str(last)]):
+        assert main(["train", "--resume", str(last), *argv]) == 2
+        assert "--resume goes on with " in capsys.readouterr().err
+    # The settings of a run that had begun with weights name them, and are none of another.
+    begun = tmp_path / "begun"
+    trained(into(config, begun, weights=str(last), max_steps=1))
+    argv = ["train", "--resume", str(begun), "--config", str(begun / "config.toml")]
+    assert main([*argv, "--max-steps", "2"]) == 0
 
 
 def test_the_same_seed_twice_is_the_same_bits_and_another_is_not(config, tmp_path):

@@ -13,6 +13,7 @@ from tinyalex.data import open_data
 from tinyalex.differences import COMPARED, initial_signal
 from tinyalex.draws import centre_draws, initial_parameters
 from tinyalex.network import Network
+from tinyalex.progress import Progress
 from tinyalex.signal import Standstill, image_signal
 
 
@@ -55,9 +56,12 @@ def test_signal_of_the_presets(name, std):
 
 
 def stood_still(name, loss):
-    standstill = Standstill(network(name))
-    told = [standstill.after_step(loss, images(8)) for _ in range(3 * Standstill.STEPS)]
-    return [(step, text) for step, text in enumerate(told, 1) if text]
+    progress, told = Progress(), []
+    standstill = Standstill(network(name), progress)
+    for progress.step in range(1, 3 * Standstill.STEPS + 1):
+        if text := standstill.after_step(loss, images(8)):
+            told.append((progress.step, text))
+    return told
 
 
 def test_a_network_that_answers_all_images_alike_is_told_of_once():

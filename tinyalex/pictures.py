@@ -5,7 +5,6 @@ How they are drawn: `tinyalex.show` and `tinyalex.show_units`.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyalex import canvas, show, show_units
+from tinyalex.config import Config, from_file
 from tinyalex.data.batches import Pixels
 from tinyalex.data.dataset import Dataset, Split
+from tinyalex.errors import UsageError
 from tinyalex.evaluate import confusion as count_confusions
 from tinyalex.evaluate import probabilities
 from tinyalex.neighbors import LAYER, NEAREST, PIXELS, Neighbors
@@ -32,10 +33,16 @@ BATCH = 128
 
 
 def curves(folder: RunFolder, path: Path) -> None:
-    """Loss and errors over the epochs."""
-    config = tomllib.loads((folder.path / "config.toml").read_text(encoding="utf-8"))
-    images = Path(config["data"]).name if "data" in config else "shapes"
-    canvas.save(show.curves(folder.records(), f"{config['arch']} on {images}"), path)
+    """Loss and errors over the epochs. Raises UsageError if the folder does not hold them."""
+    for needed in (folder.path / "config.toml", folder.metrics):
+        if not needed.exists():
+            raise UsageError(
+                f"There is no {needed}, which the curves are drawn from. Name the folder that the "
+                "run was trained in, or copy the file from there."
+            )
+    config = from_file(folder.path / "config.toml", Config())
+    images = Path(config.data).name if config.data else "shapes"
+    canvas.save(show.curves(folder.records(), f"{config.architecture.name} on {images}"), path)
 
 
 def filters(network: Network, path: Path) -> None:

@@ -11,7 +11,8 @@ class Progress:
     """How far a run is. epoch: finished epochs. batch: batches done of the current one.
 
     sums: over the current epoch so far: loss times images, wrong top-1, wrong top-5, images.
-    history: one record per finished epoch, as in metrics.jsonl.
+    history: one record per finished epoch, as in metrics.jsonl. standing: the sum of the losses
+    that `signal.Standstill` is at, and None once it has told; 0 in a file from before it was saved.
     """
 
     epoch: int = 0
@@ -19,6 +20,7 @@ class Progress:
     step: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     history: list[dict[str, Any]] = field(default_factory=list)
+    standing: float | None = 0.0
 
     @property
     def best(self) -> dict[str, Any] | None:

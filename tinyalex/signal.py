@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tinyalex.draws import centre_draws
 from tinyalex.network import Network, activations
+from tinyalex.progress import Progress
 from tinyalex.rows import Conv2d, Linear
 
 
@@ -56,36 +57,38 @@ class Standstill:
 
     A sound network may rest there too, at first, but its logits differ from image to image: at the
     start by 7 to 30 % of their size in the networks that learn, and by 1 % in `paper`.
+
+    What it has seen is kept in the run's progress, so that a resumed run tells the same.
     """
 
     STEPS = 100
     NEAR = 0.02  # of ln(classes); dropout costs a little more than that answer
     FADED = 0.02  # the share of the last layer
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.losses: list[float] = []
-        self.told = False
+    def __init__(self, network: Network, progress: Progress) -> None:
+        self.network, self.progress = network, progress
 
     def after_step(self, loss: float, images: npt.NDArray[np.uint8]) -> str:
         """What to tell the user, once: nothing, unless a hundred steps stood still for that reason.
 
+        They are counted from the run's first step.
+
         images: some of the last batch, on which the signal is measured then.
         """
-        if self.told:
+        progress = self.progress
+        if progress.standing is None:
             return ""
-        self.losses.append(loss)
-        if len(self.losses) < self.STEPS:
+        progress.standing += loss
+        if progress.step % self.STEPS:
             return ""
         chance = math.log(self.network.architecture.classes)
-        mean = sum(self.losses) / self.STEPS
-        self.losses = []
+        mean, progress.standing = progress.standing / self.STEPS, 0.0
         if abs(mean - chance) > self.NEAR * chance:
             return ""
         signal = image_signal(self.network, images)
         if list(signal.values())[-1].share > self.FADED:
             return ""
-        self.told = True
+        progress.standing = None
         shares = ", ".join(f"{name} {100 * s.share:.2g} %" for name, s in signal.items())
         return (
             f"The loss has stood at {mean:.3f} for {self.STEPS} steps; ln(classes) = {chance:.3f} "

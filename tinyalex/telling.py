@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex.architectures import Architecture
+from tinyalex.config import Config
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import DeviceMemoryError
 from tinyalex.progress import Progress
@@ -41,8 +42,20 @@ def finished_epoch(record: dict[str, Any]) -> str:
     return f"{text}  |  {record['images_per_second']:.0f} images/s"
 
 
-def conclusion(progress: Progress, folder: Path) -> list[str]:
-    """What was reached, where it is, and what to try next."""
+def nothing_left(progress: Progress, config: Config, folder: Path) -> str:
+    """Why a run that is resumed has nothing to train."""
+    if progress.epoch >= config.recipe.epochs:
+        reached, flag = f"epoch {progress.epoch}", f"--epochs {config.recipe.epochs}"
+    else:
+        reached, flag = f"step {progress.step}", f"--max-steps {config.max_steps}"
+    return (
+        f"nothing is left to train in {folder}: it is at {reached}, and {flag} is asked for. "
+        "A larger number trains on."
+    )
+
+
+def conclusion(progress: Progress, folder: Path, steps: int) -> list[str]:
+    """What was reached, where it is, and what to try next. steps: those of all epochs."""
     best = progress.best
     if best is None:
         reached = f"Stopped at step {progress.step}, before the end of the first epoch."
@@ -57,7 +70,9 @@ def conclusion(progress: Progress, folder: Path) -> list[str]:
             f"Training top-1 error {100 * best['top1_error']:.2f} % after epoch {best['epoch']}; "
             "there are no validation images."
         )
-    following = f"eval {folder} --crops 10" if best else f"train --resume {folder}"
+    # Only --max-steps ends a run before its first epoch, and is saved with it.
+    onward = f"train --resume {folder} --max-steps {steps}"
+    following = f"eval {folder} --crops 10" if best else onward
     return [
         reached,
         f"Weights, log and pictures: {folder} (look at curves.png and predictions.png)",

@@ -47,8 +47,8 @@ from tinyalex.progress import Progress, watched
 from tinyalex.run import RunFolder, Stop, StoppedBySignal
 from tinyalex.schedule import coloured, factors, learning_rate
 from tinyalex.signal import Standstill
-from tinyalex.telling import conclusion, finished_epoch, introduction, what_fits
-from tinyalex.trained import find_weights, fine_tuned
+from tinyalex.telling import conclusion, finished_epoch, introduction, nothing_left, what_fits
+from tinyalex.trained import find_weights, fine_tuned, same_data
 
 SAVE_SECONDS = 600  # a crash loses at most so much work
 SIGNAL_IMAGES = 16  # on which it is measured what of an image arrives, if the loss does not fall
@@ -77,6 +77,7 @@ class Trainer:
             source = find_weights(config.weights)
             config = replace(config, arch=config.arch or source[1].architecture)
         self.config, self.recipe, self.say = config.resolved(), config.recipe, say
+        settings = self.config.toml()  # refuses a path that is no text, before any work
         if config.backend != "reference":
             check_towers(config.architecture, config.devices)
         self.ops = get_backend(config.backend, config.devices, config.precision)
@@ -105,7 +106,7 @@ class Trainer:
             if source:
                 classes = self.dataset.classes
                 parameters = fine_tuned(source, self.architecture, classes, parameters)
-            self.folder = RunFolder.create(config.output_dir, self.architecture.name)
+            self.folder = RunFolder.create(config.output_dir, self.architecture.name, settings)
             self.progress = Progress()
             if source:  # the weights know images without this mean
                 self.mean, self.colour = source[1].mean, source[1].colour
@@ -116,21 +117,18 @@ class Trainer:
             path, state = resumed
             checkpoints.check_fits(state, path, self.architecture.name, self.dataset.classes)
             self.check_resumed(path, state)
-            self.folder = RunFolder.resume(
-                path.parent, config.output_dir, state.progress.step, state.progress.epoch
-            )
+            self.folder = RunFolder.resume(path.parent, config.output_dir, settings)
             if note := checkpoints.computed_elsewhere(state):
                 self.say(f"note: {note}")
             self.progress, self.mean, self.colour = state.progress, state.mean, state.colour
             parameters, velocities = state.parameters, state.velocities
-        self.folder.write("config.toml", self.config.toml())
         checkpoints.sweep(self.folder.path)
         self.network = Network(self.architecture, self.ops, parameters, self.mean)
         self.optimizer = SGD(self.network, self.recipe, velocities)
-        self.standstill = Standstill(self.network)
+        self.standstill = Standstill(self.network, self.progress)
         self.saved = self.drawn = time.monotonic()
         if resumed:
-            self.settle(resumed[0].parent)
+            self.settle(resumed[0])
 
     def run(self) -> None:
         """Trains to the last epoch or step.
@@ -141,8 +139,11 @@ class Trainer:
         with closing(self.folder), Stop() as self.stop:
             for text in introduction(self.architecture, self.dataset, self.ops.name):
                 self.say(text)
-            at = f" from step {self.progress.step}" if self.progress.step else ""
-            self.say(f"training{at} to epoch {self.recipe.epochs} in {self.folder.path}")
+            if self.out_of_steps or self.progress.epoch >= self.recipe.epochs:
+                self.say(nothing_left(self.progress, self.config, self.folder.path))
+            else:
+                at = f" from step {self.progress.step}" if self.progress.step else ""
+                self.say(f"training{at} to epoch {self.recipe.epochs} in {self.folder.path}")
             with np.errstate(all="ignore"):  # self.diverged tells more
                 try:
                     while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
@@ -158,7 +159,8 @@ class Trainer:
                     raise TinyalexError(f"{error} {remedy} {self.how_to_continue()}") from None
                 self.save()
             self.draw()
-            for text in conclusion(self.progress, self.folder.path):
+            all_steps = self.recipe.epochs * self.epoch_batches
+            for text in conclusion(self.progress, self.folder.path, all_steps):
                 self.say(text)
 
     def check_resumed(self, path: Path, state: Checkpoint) -> None:
@@ -175,6 +177,13 @@ class Trainer:
         before = asdict(from_mapping(state.config, Config(), str(path)).resolved())
         now, done = asdict(self.config), state.progress.batch
         changed = [name for name in now if name != "output_dir" and now[name] != before[name]]
+        if "data" in changed and same_data(before["data"], now["data"]):
+            changed.remove("data")  # spelled another way
+        if "weights" in changed:
+            raise UsageError(
+                f"--resume goes on with the weights in {path}, and weights = {now['weights']!r} "
+                "starts a new run. Give one."
+            )
         for name in {"batch_size", "seed"}.intersection(changed if done else ()):
             flag = "--" + name.replace("_", "-")
             raise UsageError(
@@ -191,12 +200,18 @@ class Trainer:
             words = (f"{name.replace('_', '-')} {before[name]} -> {now[name]}" for name in changed)
             self.say(f"changed: {', '.join(words)}")
 
-    def settle(self, source: Path) -> None:
-        """Makes another folder than `source`, where the run was, hold all of the run so far."""
-        before, here = source / "best.npz", self.folder.path / "best.npz"
-        if (self.folder.path / "last.npz").exists():
-            return  # it goes on where it was
-        self.save()
+    def settle(self, path: Path) -> None:
+        """Makes the folder hold the run as it was in `path`, and all of it if it was elsewhere.
+
+        Of the two, last.npz goes back first: a log that is too long will be cut, but what is
+        missing from one that is too short would not be trained again.
+        """
+        if path.resolve() != (self.folder.path / "last.npz").resolve():
+            self.save()
+        self.folder.forget(self.progress.step, self.progress.epoch)
+        before, here = path.with_name("best.npz"), self.folder.path / "best.npz"
+        if before.resolve() == here.resolve():
+            return
         try:
             best = checkpoints.load(before) if before.exists() else None
         except CheckpointError as error:

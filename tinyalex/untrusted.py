@@ -90,13 +90,14 @@ def _checked(meta: dict[str, Any]) -> Progress:
     progress = Progress(**meta["progress"])
     sums, history = progress.sums, progress.history
     measured = [value for record in history for value in record.values()]  # a loss may be infinite
+    standing = [] if progress.standing is None else [progress.standing]
     if not (
         all(
             type(count) is int and count >= 0
             for count in (progress.epoch, progress.batch, progress.step)
         )
-        and all(type(value) in (int, float) for value in [*sums, *measured])
-        and all(math.isfinite(value) for value in [*sums, *map(watched, history)])
+        and all(type(value) in (int, float) for value in [*sums, *standing, *measured])
+        and all(math.isfinite(value) for value in [*sums, *standing, *map(watched, history)])
         and all({"epoch", "step", "top1_error"} <= record.keys() for record in history)
         and isinstance(history, list)
         and (len(history), len(sums)) == (progress.epoch, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 from tinyalex.errors import TinyalexError, UsageError, nearest
 from tinyalex.reproduce.ablations import ABLATIONS
@@ -19,8 +20,14 @@ from tinyalex.run import StoppedBySignal
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e for e in (RELU_VS_TANH, *ABLATIONS, INITIAL, SHARING, *LOOKING, VIEWS)
 }
-TAKE_A_RUN = tuple(e.name for e in (*LOOKING, VIEWS))
-TAKE_A_LAYER = ("maps",)
+# The experiments that take a flag: sharing trains nothing, and some look at a single network.
+TRAIN = tuple(name for name in EXPERIMENTS if name != SHARING.name)
+TAKERS = {
+    "run": tuple(e.name for e in (*LOOKING, VIEWS)),
+    "layer": ("maps",),
+    "epochs": TRAIN,
+    "seeds": tuple(name for name in TRAIN if name not in ("maps", "predictions", "neighbors")),
+}
 
 
 def reproduce(name: str, request: Request) -> None:
@@ -36,12 +43,9 @@ def reproduce(name: str, request: Request) -> None:
         raise UsageError(
             f"There is no experiment {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
         )
-    for flag, value, takers in (
-        ("--run", request.run, TAKE_A_RUN),
-        ("--layer", request.layer, TAKE_A_LAYER),
-    ):
-        if value is not None and name not in takers:
-            raise UsageError(f"{name} takes no {flag}. It is for {', '.join(takers)}.")
+    for flag, takers in TAKERS.items():
+        if getattr(request, flag) is not None and name not in takers:
+            raise UsageError(f"{name} takes no --{flag}. It is for {', '.join(takers)}.")
     experiment = EXPERIMENTS[name]
     began = time.monotonic()
     request.say(f"{name}: {experiment.title}")
@@ -61,9 +65,8 @@ def reproduce_all(request: Request) -> None:
     failed: dict[str, TinyalexError] = {}
     for name in EXPERIMENTS:
         try:
-            run = request.run if name in TAKE_A_RUN else None
-            layer = request.layer if name in TAKE_A_LAYER else None
-            reproduce(name, replace(request, run=run, layer=layer))
+            others: dict[str, Any] = {f: None for f, takers in TAKERS.items() if name not in takers}
+            reproduce(name, replace(request, **others))
         except StoppedBySignal:
             raise
         except TinyalexError as error:
