@@ -116,14 +116,10 @@ def channel_sum(v: Array, window: Array) -> Array:
 def pixel_sum(v: Array, before: int, after: int) -> Array:
     """v summed from `before` pixels up and left to `after` down and right; zero beyond the border.
 
-    v: (N, H, W, C). First along each column of pixels, then along each row.
+    v: (N, H, W, C). First down each column of pixels, then along each row.
     """
-    for axis in (1, 2):
-        total = v.copy()
-        source, target, length = np.moveaxis(v, axis, 0), np.moveaxis(total, axis, 0), v.shape[axis]
-        for offset in (*range(-before, 0), *range(1, after + 1)):
-            first, last = max(0, -offset), min(length, length - offset)
-            if first < last:
-                target[first:last] += source[first + offset : last + offset]
-        v = total
-    return v
+    (N, H, W, C), beyond = v.shape, before + after
+    frame = np.zeros((N, H + beyond, W + beyond, C), v.dtype)
+    frame[:, before : before + H, before : before + W] = v
+    rows = sum((frame[:, i : i + H] for i in range(1, beyond + 1)), frame[:, :H])
+    return sum((rows[:, :, j : j + W] for j in range(1, beyond + 1)), rows[:, :, :W])
