@@ -336,3 +336,18 @@ def test_the_reference_is_a_backend():
         if not name.startswith("_") and name not in ("asarray", "to_numpy"):
             promised_names = list(inspect.signature(promised).parameters)[1:]
             assert list(inspect.signature(getattr(reference, name)).parameters) == promised_names
+
+
+@given(strategies.calls("max_pool", integers))
+def test_relu_may_stand_before_or_behind_the_pool(call):
+    """As in the CIFAR-10 nets; whole numbers tie often."""
+    x, *window = call.arguments
+    below, before = reference.relu(x)
+    y, pool = reference.max_pool(below, *window)
+    dy = call.dy(y)
+    dx = reference.relu_backward(reference.max_pool_backward(dy, pool), before)
+    largest, pool = reference.max_pool(x, *window)
+    z, behind = reference.relu(largest)
+    np.testing.assert_array_equal(z, y)
+    dz = reference.max_pool_backward(reference.relu_backward(dy, behind), pool)
+    np.testing.assert_array_equal(dz, dx)
