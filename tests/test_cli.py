@@ -170,6 +170,23 @@ def test_gradcheck_passes(capsys):
     assert "0 wrong" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [("fotos\N{GRINNING FACE}", "fotos\\U0001f600"), ("caf\udce9", "caf\\udce9")],
+)
+def test_names_that_the_terminal_has_no_letters_for(name, escaped, photos):
+    """As in a pipe on Windows; the second is not UTF-8 on the disk."""
+    folder = photos.rename(photos.with_name(name))
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyalex", "data", "check", folder],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert escaped in done.stdout
+
+
 def test_bad_flags_and_values(photos, tmp_path, capsys):
     refused(capsys, 2, "--epoch-count", argv=["train", "--epoch-count", "3"])
     refused(capsys, 2, "--batch-size", argv=["train", "--batchsize", "3"])

@@ -1,10 +1,17 @@
 """The `tinyalex` command, which is also `python -m tinyalex`."""
 
+import io
 import sys
 
 
 def main() -> int:
-    """`tinyalex.cli.main`, and no traceback if Ctrl-C comes while it is being loaded."""
+    """`tinyalex.cli.main`, and no traceback if Ctrl-C comes while it is being loaded.
+
+    Letters of a file's name that the terminal does not have are written as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         from tinyalex import cli
     except KeyboardInterrupt:
