@@ -32,7 +32,6 @@ from tinyalex.network import Network
 from tinyalex.optimizer import SGD
 from tinyalex.workload import COLOUR, RATE, Work
 
-ROOT = Path(__file__).resolve().parents[1]
 ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
 TORCH = ("eager", "compile", "graph")
 
@@ -189,9 +188,8 @@ def main():
     compare = ("-m", "tinyalex", "compare", "--backend", "gpu", "--arch", "alexnet", "-b", "8")
     for precision in PRECISIONS:
         print(f"=== compare {precision}", flush=True)
-        if subprocess.run(
-            [sys.executable, *compare, "--precision", precision], cwd=ROOT
-        ).returncode:
+        command = [sys.executable, *compare, "--precision", precision]
+        if subprocess.run(command, cwd=sys.path[0]).returncode:
             return 1
     has_cuda = "import torch; torch.zeros(1).cuda(); print(torch.__version__, torch.version.cuda)"
     torch = subprocess.run([sys.executable, "-c", has_cuda], capture_output=True, text=True)

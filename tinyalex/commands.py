@@ -85,17 +85,17 @@ def do_eval(arguments: argparse.Namespace) -> None:
 def do_predict(arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from tinyalex.data.decode import MAX_PIXELS, decode
+    from tinyalex.data.decode import decode
     from tinyalex.evaluate import probabilities
     from tinyalex.trained import load_networks
 
     checkpoints, networks = load_networks([arguments.source])
-    titles, limit = checkpoints[0].titles, checkpoints[0].config.get("max_pixels") or MAX_PIXELS
+    titles, max_pixels = checkpoints[0].titles, checkpoints[0].config.get("max_pixels")
     size = networks[0].architecture.data.image_size
     failed = 0
     for path in arguments.images:
         try:
-            image = decode(_read(path), size, path, limit)
+            image = decode(_read(path), size, path, max_pixels)
         except DataError as error:  # the others may still be answered; the exit code tells
             print(f"tinyalex: {error}", file=sys.stderr)
             failed = error.exit_code
@@ -220,16 +220,14 @@ def do_bench(arguments: argparse.Namespace) -> None:
 
 
 def do_data_pack(arguments: argparse.Namespace) -> None:
-    from tinyalex.data.decode import MAX_PIXELS
     from tinyalex.data.pack import pack
 
-    max_pixels = MAX_PIXELS if arguments.max_pixels is None else arguments.max_pixels
     pack(
         Path(arguments.source),
         Path(arguments.output),
         arguments.size,
         workers=arguments.workers,
-        max_pixels=max_pixels,
+        max_pixels=arguments.max_pixels,
         on_bad_image=arguments.on_bad_image,
     )
 

@@ -169,6 +169,22 @@ class Config:
         return "".join(f"{k} = {_toml(k, v)}\n" for k, v in values.items() if v is not None)
 
 
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The names of the settings in `now` that are others than before, data however spelled."""
+    return [
+        name
+        for name, value in now.items()
+        if before.get(name) != value and not (name == "data" and same_data(before.get(name), value))
+    ]
+
+
+def same_data(one: str | None, other: str | None) -> bool:
+    """Whether two values of --data name the same folder or archive; None is the built-in images."""
+    return one == other or (
+        one is not None and other is not None and Path(one).resolve() == Path(other).resolve()
+    )
+
+
 def _toml(name: str, value: Any) -> str:
     try:
         str(value).encode()

@@ -20,7 +20,7 @@ from tinyalex.architectures import check_towers
 from tinyalex.backend import Backend, get_backend
 from tinyalex.checkpoint import Checkpoint
 from tinyalex.compare import Comparison, refuse
-from tinyalex.config import Config, from_mapping
+from tinyalex.config import Config, differing, from_mapping
 from tinyalex.data import open_data
 from tinyalex.data.batches import (
     MEAN_IMAGES,
@@ -48,7 +48,7 @@ from tinyalex.run import RunFolder, Stop, StoppedBySignal
 from tinyalex.schedule import coloured, factors, learning_rate
 from tinyalex.signal import Standstill
 from tinyalex.telling import conclusion, finished_epoch, introduction, nothing_left, what_fits
-from tinyalex.trained import find_weights, fine_tuned, same_data
+from tinyalex.trained import find_weights, fine_tuned
 
 SAVE_SECONDS = 600  # a crash loses at most so much work
 SIGNAL_IMAGES = 16  # on which it is measured what of an image arrives, if the loss does not fall
@@ -139,14 +139,14 @@ class Trainer:
         with closing(self.folder), Stop() as self.stop:
             for text in introduction(self.architecture, self.dataset, self.ops.name):
                 self.say(text)
-            if self.out_of_steps or self.progress.epoch >= self.recipe.epochs:
+            if self.finished:
                 self.say(nothing_left(self.progress, self.config, self.folder.path))
             else:
                 at = f" from step {self.progress.step}" if self.progress.step else ""
                 self.say(f"training{at} to epoch {self.recipe.epochs} in {self.folder.path}")
             with np.errstate(all="ignore"):  # self.diverged tells more
                 try:
-                    while self.progress.epoch < self.recipe.epochs and not self.out_of_steps:
+                    while not self.finished:
                         self.train_epoch()
                         if self.progress.batch == self.epoch_batches and self.finish_epoch():
                             break
@@ -176,9 +176,7 @@ class Trainer:
             )
         before = asdict(from_mapping(state.config, Config(), str(path)).resolved())
         now, done = asdict(self.config), state.progress.batch
-        changed = [name for name in now if name != "output_dir" and now[name] != before[name]]
-        if "data" in changed and same_data(before["data"], now["data"]):
-            changed.remove("data")  # spelled another way
+        changed = [name for name in differing(before, now) if name != "output_dir"]
         if "weights" in changed:
             raise UsageError(
                 f"--resume goes on with the weights in {path}, and weights = {now['weights']!r} "
@@ -390,6 +388,11 @@ class Trainer:
     def learning_rate(self) -> float:
         """The rate of the current epoch."""
         return learning_rate(self.recipe, self.errors)[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or --max-steps reached."""
+        return self.progress.epoch >= self.recipe.epochs or self.out_of_steps
 
     @property
     def out_of_steps(self) -> bool:

@@ -10,7 +10,7 @@ from tinyalex import checkpoint
 from tinyalex.architectures import Architecture
 from tinyalex.backend import get_backend
 from tinyalex.checkpoint import Checkpoint
-from tinyalex.config import Config, from_mapping
+from tinyalex.config import Config, from_mapping, same_data
 from tinyalex.data import open_data
 from tinyalex.data.contents import contents
 from tinyalex.data.dataset import Dataset
@@ -57,7 +57,7 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
         max_pixels=config.max_pixels,
         on_bad_image=config.on_bad_image,
     )
-    held_out = contents(dataset)["val"]
+    held_out = contents(dataset)["val"] if others else {}  # takes time: all names are hashed
     for other in others:
         same = same_data(path, other.config.get("data"))
         if same and other.data and other.data["val"] != held_out:
@@ -67,13 +67,6 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
                 "common that they could be measured on. Give --data with such a folder, or one run."
             )
     return dataset
-
-
-def same_data(one: str | None, other: str | None) -> bool:
-    """Whether two values of --data name the same folder or archive; None is the built-in images."""
-    return one == other or (
-        one is not None and other is not None and Path(one).resolve() == Path(other).resolve()
-    )
 
 
 def find_weights(run: str) -> tuple[Path, Checkpoint]:

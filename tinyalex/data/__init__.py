@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyalex.data.dataset import Dataset
-from tinyalex.data.decode import MAX_PIXELS
 
 
 def open_data(
@@ -39,6 +38,6 @@ def open_data(
         seed=seed,
         classes=classes,
         hold_out=hold_out,
-        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+        max_pixels=max_pixels,
         on_bad_image=on_bad_image,
     )

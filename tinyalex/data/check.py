@@ -14,7 +14,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tinyalex.data.decode import MAX_PIXELS
 from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, printable, some
 from tinyalex.data.oddities import ODDITIES, oddities
 from tinyalex.data.opening import check_trainable, matched, recognise
@@ -43,8 +42,7 @@ def check(
             report.findings += _changed_files(path, manifest)
         size = _SIZE if manifest is None else manifest["size"]
         if report.usable:
-            limit = MAX_PIXELS if max_pixels is None else max_pixels
-            layout = recognise(storage, size, limit, notes)
+            layout = recognise(storage, size, max_pixels, notes)
     except DataError as error:
         report.findings.append(_as_finding(error))
     if not report.usable:

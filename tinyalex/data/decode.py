@@ -55,12 +55,12 @@ _TO_UPRIGHT: dict[object, Image.Transpose] = {
 
 
 def decode(
-    data: bytes, size: int, name: str, max_pixels: int = MAX_PIXELS
+    data: bytes, size: int, name: str, max_pixels: int | None = None
 ) -> npt.NDArray[np.uint8]:
     """The centre square of the image in `data`: uint8 (size, size, 3), RGB, read-only.
 
     name: what to call the image in an error.
-    max_pixels: a larger picture is refused before its pixels are decoded.
+    max_pixels: a larger picture is refused before its pixels are decoded; None is MAX_PIXELS.
     Raises DataError for whatever cannot be decoded completely.
     """
     if not data:
@@ -68,10 +68,11 @@ def decode(
     try:
         with pillow_silent:
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > max_pixels:
+            limit = MAX_PIXELS if max_pixels is None else max_pixels
+            if image.width * image.height > limit:
                 raise DataError(
                     f"{name} is {image.width} x {image.height} pixels, more than the limit of "
-                    f"{max_pixels:,}. Make it smaller, or raise the limit with --max-pixels, "
+                    f"{limit:,}. Make it smaller, or raise the limit with --max-pixels, "
                     "which train, data pack and data check take."
                 )
             image = _upright(image)  # under the same name, so that the one before is given back

@@ -30,7 +30,7 @@ from tinyalex.data.storage import TRAIN, VAL, Directory, Storage
 from tinyalex.errors import DataError
 
 
-def class_folders(storage: Storage, size: int, max_pixels: int, notes: list[str]) -> Layout:
+def class_folders(storage: Storage, size: int, max_pixels: int | None, notes: list[str]) -> Layout:
     tops = {name.casefold(): name for name in sorted(storage.folders) if "/" not in name}
     train_folder = next((tops[name] for name in TRAIN if name in tops), None)
     val_folder = next((tops[name] for name in VAL if name in tops), None)

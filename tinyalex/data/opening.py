@@ -12,7 +12,7 @@ from pathlib import Path
 from tinyalex.data.bad import without_bad_images
 from tinyalex.data.cifar import cifar
 from tinyalex.data.dataset import Dataset, Split
-from tinyalex.data.decode import MAX_PIXELS, SUFFIXES
+from tinyalex.data.decode import SUFFIXES
 from tinyalex.data.folders import class_folders
 from tinyalex.data.ilsvrc import mounted
 from tinyalex.data.layout import Groups, Images, Layout, Source, how_many, names_in, some
@@ -28,7 +28,7 @@ def open_dataset(
     seed: int = 0,
     classes: Sequence[str] | None = None,
     hold_out: bool = True,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     on_bad_image: str = "error",
 ) -> Dataset:
     """The data set at `path`, a folder or an archive, as images of `size` x `size`.
@@ -81,7 +81,7 @@ def _split(groups: Groups, classes: Sequence[str], source: Source) -> Split:
     return source.mapped(images) if isinstance(source, Rows) else images
 
 
-def recognise(storage: Storage, size: int, max_pixels: int, notes: list[str]) -> Layout:
+def recognise(storage: Storage, size: int, max_pixels: int | None, notes: list[str]) -> Layout:
     """How the data set lies. What the user should know of it is added to `notes`."""
     storage = mounted(storage, notes)
     return (

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from tinyalex.data.bad import note_on
 from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
-from tinyalex.data.decode import MAX_PIXELS
 from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
 from tinyalex.data.opening import check_trainable, recognise
 from tinyalex.data.packed import PACK, UNFINISHED, digest, sealed
@@ -36,7 +35,7 @@ def pack(
     size: int = SIZE,
     *,
     workers: int,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     on_bad_image: str = "error",
     say: Callable[[str], None] = tqdm.write,
 ) -> None:

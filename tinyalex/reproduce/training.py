@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex import checkpoint
-from tinyalex.config import Config
+from tinyalex.config import Config, differing
 from tinyalex.errors import UsageError
 from tinyalex.reproduce.experiment import Request
 from tinyalex.run import StoppedBySignal
 from tinyalex.train import Trainer
-from tinyalex.trained import same_data
 
 Record = dict[str, Any]
 LOG = 10**9  # steps between log lines: an experiment tells of epochs
@@ -87,11 +86,11 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
 
 def check_same(config: Config, saved: Record, folder: Path) -> None:
     """Raises UsageError if a finished or interrupted run was another than is asked for."""
-    for name, value in asdict(config).items():
-        same = saved.get(name) == value or (name == "data" and same_data(saved.get(name), value))
-        if name not in FREE and not same:
+    now = asdict(config)
+    for name in differing(saved, now):
+        if name not in FREE:
             raise UsageError(
-                f"{folder} was trained with {name} {saved.get(name)}, and now {value} is asked "
+                f"{folder} was trained with {name} {saved.get(name)}, and now {now[name]} is asked "
                 "for. Choose another folder with --output-dir, or remove that one."
             )
 
