@@ -43,8 +43,8 @@ def conv2d(
     def work(piece: slice) -> None:
         for images, col in columns(x, piece, w.shape[1:3], inside, starts, groups):
             np.matmul(col, filters(w, groups).transpose(0, 2, 1), out=pixels(y[images], groups))
-            lines = y[images].reshape(-1, Wo * O)
-            lines += bias
+        lines = y[piece].reshape(-1, Wo * O)
+        lines += bias
 
     in_pieces(work, N, N * column_bytes(y, w, groups))
     return y, (x, w, stride, pad, groups)
@@ -69,10 +69,10 @@ def conv2d_backward(
     back = turned(w, groups)
 
     def work(piece: slice) -> tuple[Array, Array]:
-        dw, db = np.zeros_like(filters(w, groups)), np.zeros_like(dy[0, 0, 0])
+        dw = np.zeros_like(filters(w, groups))
         for images, col in columns(x, piece, kernel, inside, starts, groups):
             dw += pixels(dy[images], groups).transpose(0, 2, 1) @ col
-            db += dy[images].sum((0, 1)).sum(0)  # long rows first: three times as fast
+        db = dy[piece].sum((0, 1)).sum(0)  # long rows first: three times as fast
         if dx is not None:
             for images, col in columns(dy, piece, kernel, apart, inside, groups):
                 np.matmul(col, back, out=pixels(dx[images], groups))
@@ -111,23 +111,23 @@ def columns(
     )
     Ho, Wo = ((s.stop - s.start) // s.step for s in starts)
     runs = list(in_runs(piece, Ho * Wo * kh * kw * C * x.itemsize))
-    longest = runs[0].stop - runs[0].start
-    frame = np.zeros((groups, longest, height, width, C // groups), x.dtype)
+    frame = np.zeros((groups, piece.stop - piece.start, height, width, C // groups), x.dtype)
+    target = frame[:, :, inside[0], inside[1]]
+    target[...] = pixels(x[piece], groups).reshape(target.shape)
     group, image, line, pixel, _ = frame.strides
     row = np.dtype((np.void, kw * pixel))  # of a window, in one item: copied up to twice as fast
     windows = np.ndarray(
-        (groups, longest, Ho, Wo, kh),
+        (*frame.shape[:2], Ho, Wo, kh),
         row,
         frame,
         starts[0].start * line + starts[1].start * pixel,
         (group, image, starts[0].step * line, starts[1].step * pixel, line),
     )
-    col = np.empty(windows.shape, row)
+    col = np.empty((groups, runs[0].stop - runs[0].start, *windows.shape[2:]), row)
     for images in runs:
         n = images.stop - images.start
-        target = frame[:, :n, inside[0], inside[1]]
-        target[...] = pixels(x[images], groups).reshape(target.shape)
-        col[:, :n] = windows[:, :n]
+        first = images.start - piece.start
+        col[:, :n] = windows[:, first : first + n]
         yield images, col[:, :n].view(x.dtype).reshape(groups, n * Ho * Wo, -1)
 
 

@@ -67,8 +67,8 @@ def normalise(
 
     def work(piece: slice) -> None:
         for i in in_runs(piece, x[:1].nbytes):
-            scale[i] = k + alpha * window_sum(x[i] * x[i])
-            y[i] = x[i] * power(scale[i], beta)
+            np.add(k, alpha * window_sum(x[i] * x[i]), out=scale[i])
+            np.divide(x[i], power(scale[i], beta), out=y[i])
 
     in_pieces(work, len(x), 4 * x.nbytes)  # x, its squares, their sums, y
     return y, (x, scale, alpha, beta, mirrored_sum)
@@ -84,7 +84,7 @@ def lrn_backward(dy: Array, cache: Cache) -> Array:
 
     def work(piece: slice) -> None:
         for i in in_runs(piece, x[:1].nbytes):
-            dx[i] = dy[i] * power(scale[i], beta)
+            np.divide(dy[i], power(scale[i], beta), out=dx[i])
             dx[i] -= 2 * alpha * beta * x[i] * mirrored_sum(dx[i] * x[i] / scale[i])
 
     in_pieces(work, len(x), 4 * x.nbytes)  # x, scale, dy, dx
@@ -95,11 +95,11 @@ lrn_map_backward = lrn_backward  # the same formula; only the places summed over
 
 
 def power(scale: Array, beta: float) -> Array:
-    """scale^-beta; for the paper's beta of 3/4 by square roots, up to ten times as fast."""
+    """scale^beta; for the paper's beta of 3/4 by square roots, up to ten times as fast."""
     if beta == 0.75:
         root = np.sqrt(scale)
-        return 1 / (root * np.sqrt(root))
-    return scale**-beta
+        return root * np.sqrt(root)
+    return scale**beta
 
 
 def band(channels: int, n: int, dtype: npt.DTypeLike) -> Array:
@@ -121,5 +121,10 @@ def pixel_sum(v: Array, before: int, after: int) -> Array:
     (N, H, W, C), beyond = v.shape, before + after
     frame = np.zeros((N, H + beyond, W + beyond, C), v.dtype)
     frame[:, before : before + H, before : before + W] = v
-    rows = sum((frame[:, i : i + H] for i in range(1, beyond + 1)), frame[:, :H])
-    return sum((rows[:, :, j : j + W] for j in range(1, beyond + 1)), rows[:, :, :W])
+    rows = frame[:, :H].copy()
+    for i in range(1, beyond + 1):
+        rows += frame[:, i : i + H]
+    total = rows[:, :, :W].copy()
+    for j in range(1, beyond + 1):
+        total += rows[:, :, j : j + W]
+    return total
