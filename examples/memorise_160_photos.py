@@ -11,11 +11,10 @@ initial weights of the 2012 code this takes some 40 epochs; with the paper's .01
 import argparse
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
 
-from tinyalex.architectures import Architecture, get_architecture
+from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, keep_in_memory, mean_and_colour
@@ -23,15 +22,6 @@ from tinyalex.draws import centre_draws, initial_parameters
 from tinyalex.evaluate import evaluate
 from tinyalex.network import Network
 from tinyalex.optimizer import SGD
-from tinyalex.rows import Conv2d, Dropout
-
-
-def without_dropout(architecture: Architecture, literal: bool) -> Architecture:
-    rows = [row for row in architecture.rows if not isinstance(row, Dropout)]
-    if literal:
-        rows = [replace(row, init_std=0.01) if isinstance(row, Conv2d) else row for row in rows]
-    return replace(architecture, rows=tuple(rows))
-
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("photos", help="folder, .zip or .tar with a folder of photos per class")
@@ -43,7 +33,8 @@ parser.add_argument("--literal", action="store_true", help="initial weights as t
 arguments = parser.parse_args()
 
 ops = get_backend("reference")
-alexnet = without_dropout(get_architecture("alexnet"), arguments.literal)
+changes = "+no-dropout+paper-init" if arguments.literal else "+no-dropout"
+alexnet = get_architecture(f"alexnet{changes}")
 size = alexnet.data.image_size
 data = open_data(arguments.photos, size, arguments.seed)
 alexnet = alexnet.with_classes(len(data.classes))

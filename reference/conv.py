@@ -41,7 +41,7 @@ def conv2d(
     bias = np.tile(b, Wo)  # of a whole row of pixels: NumPy adds long rows faster
 
     def work(piece: slice) -> None:
-        for images, col in columns(x, piece, w.shape[1:3], inside, starts, groups):
+        for images, col in im2col(x, piece, w.shape[1:3], inside, starts, groups):
             np.matmul(col, filters(w, groups).transpose(0, 2, 1), out=pixels(y[images], groups))
         lines = y[piece].reshape(-1, Wo * O)
         lines += bias
@@ -70,11 +70,11 @@ def conv2d_backward(
 
     def work(piece: slice) -> tuple[Array, Array]:
         dw = np.zeros_like(filters(w, groups))
-        for images, col in columns(x, piece, kernel, inside, starts, groups):
+        for images, col in im2col(x, piece, kernel, inside, starts, groups):
             dw += pixels(dy[images], groups).transpose(0, 2, 1) @ col
         db = dy[piece].sum((0, 1)).sum(0)  # long rows first: three times as fast
         if dx is not None:
-            for images, col in columns(dy, piece, kernel, apart, inside, groups):
+            for images, col in im2col(dy, piece, kernel, apart, inside, groups):
                 np.matmul(col, back, out=pixels(dx[images], groups))
         return dw, db
 
@@ -89,7 +89,7 @@ def places(x: Array, y: Array, stride: int, pad: int) -> tuple[list[slice], list
     return inside, [slice(0, stride * n, stride) for n in y.shape[1:3]]
 
 
-def columns(
+def im2col(
     x: Array,
     piece: slice,
     kernel: tuple[int, int],
@@ -97,9 +97,10 @@ def columns(
     starts: list[slice],
     groups: int,
 ) -> Iterator[tuple[slice, Array]]:
-    """Unfolds x a few images at a time: (images, col), (G, images Ho Wo, kh kw C/G).
+    """Unfolds a piece of x, a few images at a time: which ones, and their columns.
 
-    x lies `inside` a frame of zeros, and Ho x Wo windows as large as the kernel start at `starts`:
+    x: (N, H, W, C), of which `piece` names images. It lies `inside` a frame of zeros, and Ho x Wo
+    windows as large as the kernel, (kh, kw), start at `starts`. col: (G, n Ho Wo, kh kw C/G),
     col[g, (n,i,j), (r,s,c)] = frame[g, n, starts_i + r, starts_j + s, c]. It is one buffer, used
     again for the next images. The frame holds each group by itself, so that a row of a window is
     one piece of memory.

@@ -14,10 +14,12 @@ Cache = tuple[Array, Array]
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Cache]:
     """loss = mean over images of -log p[label], p = softmax(logits). Section 3 of the paper.
 
-    logits: (N, classes). labels: integers (N,). loss: a scalar array. The row's maximum is taken
-    away first, which changes nothing in p and keeps exp finite. The cache is p and the labels.
+    logits: (N, classes). labels: integers (N,), ValueError if one names no class. loss: a scalar
+    array. The row's maximum is taken away first, which changes nothing in p and keeps exp finite.
+    The cache is p and the labels.
     """
-    if labels.shape != logits.shape[:1] or (labels < 0).any():
+    classes = logits.shape[1]
+    if labels.shape != logits.shape[:1] or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels {labels} do not fit logits {logits.shape}")
     shifted = logits - logits.max(1, keepdims=True)
     total = np.exp(shifted).sum(1, keepdims=True)

@@ -95,7 +95,7 @@ lrn_map_backward = lrn_backward  # the same formula; only the places summed over
 
 
 def power(scale: Array, beta: float) -> Array:
-    """scale^beta; for the paper's beta of 3/4 by square roots, up to ten times as fast."""
+    """scale^beta, elementwise; for the paper's 3/4 by square roots, up to ten times as fast."""
     if beta == 0.75:
         root = np.sqrt(scale)
         return root * np.sqrt(root)
@@ -109,7 +109,10 @@ def band(channels: int, n: int, dtype: npt.DTypeLike) -> Array:
 
 
 def channel_sum(v: Array, window: Array) -> Array:
-    """v summed over the window around each channel, tower by tower: a product with the band."""
+    """v summed over the window around each channel, tower by tower: a product with the band.
+
+    v: (N, H, W, C). window: `band` of the channels of a tower.
+    """
     return (v.reshape(-1, len(window)) @ window).reshape(v.shape)
 
 

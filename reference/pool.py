@@ -35,28 +35,27 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     """Each dy goes to the first maximum of its window in row-major order.
 
-    The taps ahead of it are counted; in a window with a NaN, which equals no tap, that is all, and
-    dy goes to the first. Pixels `stride` apart are gathered side by side for it: NumPy is twice as
-    fast on long rows.
+    The taps ahead of it are counted, and it is found by their number. Pixels `stride` apart are
+    gathered side by side for that: NumPy is twice as fast on long rows.
     """
     x, y, size, stride = cache
     (_, H, W, C), (_, Ho, Wo, _) = x.shape, y.shape
     dx = np.empty(x.shape, x.dtype)
     r, s = np.indices((size, size)).reshape(2, -1)
-    tap_at = np.append((r * W + s) * C, 0)  # in memory, from the window's first; the 0 is for NaN
+    tap_at = np.append((r * W + s) * C, 0)  # from the window's first; a NaN comes behind all taps
 
     def work(piece: slice) -> None:
         runs = list(in_runs(piece, x[:1].nbytes))
-        n, i, j, c = np.ogrid[: runs[0].stop - runs[0].start, :Ho, :Wo, :C]
-        window_at = ((n * H + i * stride) * W + j * stride) * C + c
+        image, row, column, channel = np.ogrid[: runs[0].stop - runs[0].start, :Ho, :Wo, :C]
+        window_at = ((image * H + row * stride) * W + column * stride) * C + channel
         for n in runs:
-            apart = [np.ascontiguousarray(x[n, :, s::stride]) for s in range(stride)]
+            apart = [np.ascontiguousarray(x[n, :, phase::stride]) for phase in range(stride)]
             ahead = np.ones(y[n].shape, bool)
             count = np.zeros(y[n].shape, np.min_scalar_type(size * size))
             for i, h in taps(H, Ho, size, stride):
                 for j, v in taps(W, Wo, size, stride):
-                    first, s = divmod(v.start, stride)
-                    tap = apart[s][:, h, first : first + j.stop]
+                    first, phase = divmod(v.start, stride)
+                    tap = apart[phase][:, h, first : first + j.stop]
                     ahead[:, i, j] &= tap != y[n, i, j]
                     count += ahead
             at = tap_at.take(count)

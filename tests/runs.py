@@ -1,9 +1,10 @@
-"""Toy runs for the tests of what a run survives: their images, and what they come to."""
+"""Toy runs for the tests of what a run survives: their images, what they come to, how they err."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from tinyalex import checkpoint
 from tinyalex.checkpoint import Checkpoint
+from tinyalex.cli import main
 from tinyalex.config import Config
 from tinyalex.train import Trainer
 
@@ -75,3 +77,15 @@ def _sha256(arrays: dict[str, Any]) -> str:
 def saved(path: Path) -> dict[str, str]:
     """The digests of a checkpoint file."""
     return digests(checkpoint.load(path))
+
+
+def refused(capsys: Any, code: int, *words: object, argv: Iterable[object]) -> Any:
+    """The command must exit with `code` and one paragraph that holds all the words."""
+    assert main([str(a) for a in argv]) == code
+    out = capsys.readouterr()
+    assert out.err.startswith("tinyalex: ")
+    assert out.err.count("\n") == 1
+    assert "Traceback" not in out.err
+    for word in words:
+        assert str(word) in out.err
+    return out

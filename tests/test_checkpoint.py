@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import picture, written
 
-from tinyalex import checkpoint, untrusted
+from tinyalex import checkpoint, files, untrusted
 from tinyalex.architectures import ARCHITECTURES
 from tinyalex.checkpoint import Checkpoint
 from tinyalex.cli import main
@@ -49,7 +49,7 @@ def state():
         mean=rng.uniform(0, 255, (32, 32, 3)).astype("f4"),
         colour=rng.normal(size=(3, 3)).astype("f4"),
         machine=checkpoint.machine(),
-        data={"sha256": "abc"},
+        data={"train": {"n01": [9, "5e0c"]}, "val": {}},
     )
 
 
@@ -308,7 +308,16 @@ FIELDS = {
     ],
     "progress": [None, [], {"epochs": 1}, {"\x1b[2J\n": 1}, {"history": {}}],
     "machine": [None, [], {"blas": 1}],
-    "data": [None, [], "abc"],
+    "data": [
+        None,
+        [],
+        "abc",
+        {"x": 1},
+        {"train": {}},
+        *({"train": {"n01": told}, "val": {}} for told in (1, [], [1], ["1", "a"], [1, 1], {})),
+        {"train": {"disc": 1}, "val": {}},
+        {"train": [], "val": {}},
+    ],
 }
 OF_PROGRESS = {
     "epoch": [None, "1", 1.0, True, -1, 2, float("nan")],
@@ -544,9 +553,9 @@ def fails(monkeypatch):
     def start(what, number):
         fail.number = number
         if what == "open":
-            monkeypatch.setattr(checkpoint, "open", fail, raising=False)
+            monkeypatch.setattr(files, "open", fail, raising=False)
         elif what == "write":
-            monkeypatch.setattr(checkpoint, "open", Full, raising=False)
+            monkeypatch.setattr(files, "open", Full, raising=False)
         else:
             monkeypatch.setattr(os, what, fail)
 

@@ -12,6 +12,7 @@ import tomllib
 import numpy as np
 import pytest
 from PIL import Image
+from runs import pictures, refused
 
 from tinyalex import checkpoint
 from tinyalex import run as run_module
@@ -43,18 +44,6 @@ def run(photos, tmp_path, capsys):
     assert main(["train", "--data", str(photos), *TINY, "--output-dir", str(tmp_path / "run")]) == 0
     capsys.readouterr()
     return tmp_path / "run"
-
-
-def refused(capsys, code, *words, argv):
-    """The command must exit with `code` and one paragraph that holds all the words."""
-    assert main([str(a) for a in argv]) == code
-    out = capsys.readouterr()
-    assert out.err.startswith("tinyalex: ")
-    assert out.err.count("\n") == 1
-    assert "Traceback" not in out.err
-    for word in words:
-        assert str(word) in out.err
-    return out
 
 
 def test_train_leaves_a_run_folder_and_says_what_is_next(photos, tmp_path, capsys):
@@ -122,10 +111,11 @@ def test_eval_holds_out_the_same_images_however_the_folder_is_spelled(
         assert main(["eval", str(tmp_path / "0"), "--json", *data]) == 0
         assert json.loads(capsys.readouterr().out)["images"] == 3
     refused(capsys, 4, "photos", "--seed", "--data", argv=["eval", tmp_path / "0", tmp_path / "1"])
-    # to images that neither has seen both may answer
-    shutil.copytree(photos, tmp_path / "others")
-    argv = ["eval", str(tmp_path / "0"), str(tmp_path / "1"), "--data", str(tmp_path / "others")]
-    assert main(argv) == 0
+    # to images that neither has seen both may answer: to all of them
+    capsys.readouterr()
+    argv = ["eval", str(tmp_path / "0"), str(tmp_path / "1"), "--json"]
+    assert main([*argv, "--data", str(pictures(tmp_path / "others", train=5, val=0))]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 15
 
 
 @pytest.mark.parametrize("what", ["curves", "filters"])
@@ -204,6 +194,10 @@ def test_bad_flags_and_values(photos, tmp_path, capsys):
     for name in ("epochs", "lr", "seed"):
         config.write_text(f"{name} = true\n")
         refused(capsys, 2, f"--{name}", "number, not True", argv=["train", "--config", config])
+    huge = "9" * 400
+    for name in ("epochs", "lr", "seed"):
+        config.write_text(f"{name} = {huge}\n")
+        refused(capsys, 2, f"--{name}", huge, argv=["train", "--config", config])
     config.write_text("lr = \n")
     refused(capsys, 2, config, argv=["train", "--config", config])
     assert not (tmp_path / "runs").exists()
@@ -236,6 +230,24 @@ def test_a_checkpoint_from_before_a_setting_was_added_has_its_default(run, capsy
     del state.config["max_pixels"], state.config["on_bad_image"]
     checkpoint.save(state, run / "best.npz")
     assert main(["eval", str(run), "--json"]) == 0
+
+
+def test_an_interpreter_without_docstrings_can_refuse_too():
+    argv = [sys.executable, "-OO", "-m", "tinyalex", "train", "--lr", "-1"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--lr cannot be -1.0" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["predictions", "confusion"])
+def test_pictures_of_images_of_which_none_can_be_read_are_refused(what, photos, tmp_path, capsys):
+    folder, bad = tmp_path / "run", pictures(tmp_path / "bad", train=2, val=0)
+    argv = ["train", "--data", str(photos), *TINY, "--max-steps", "1", "--on-bad-image", "skip"]
+    assert main([*argv, "--output-dir", str(folder)]) == 0
+    for picture in bad.glob("*/*/*"):
+        picture.write_text("no picture")
+    capsys.readouterr()
+    refused(capsys, 4, "none could be read", argv=["show", what, folder, "--data", bad])
 
 
 def test_bad_data(photos, tmp_path, capsys):

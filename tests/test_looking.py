@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import pictures
-from test_cli import refused
+from runs import pictures, refused
 from test_show import pixels, texts
 
 from tinyalex import neighbors, reference, reproduce, show_experiments, show_units, units

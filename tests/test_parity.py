@@ -21,7 +21,13 @@ torch = pytest.importorskip("torch", reason="PyTorch, the judge here, is not ins
 import torch.nn.functional as F  # noqa: E402
 
 from tinyalex import torch_twin  # noqa: E402
-from tinyalex.torch_twin import nchw, nhwc  # noqa: E402
+from tinyalex.torch_twin import nchw  # noqa: E402
+
+
+def nhwc(x):
+    """PyTorch's order of the axes as ours."""
+    return x.permute(0, 2, 3, 1)
+
 
 LAYERS = {
     "augment": torch_twin.augment,

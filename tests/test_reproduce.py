@@ -16,17 +16,18 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from runs import pictures
+from runs import pictures, refused
 
-from tinyalex import differences, reproduce
+from tinyalex import checkpoint, differences, reproduce
 from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
 from tinyalex.cli import main
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.reproduce import ablations, initial, race, sharing, training
 from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread, difference
-from tinyalex.run import RunFolder, StoppedBySignal
+from tinyalex.run import RunFolder
 from tinyalex.signal import Signal
+from tinyalex.stop import StoppedBySignal
 from tinyalex.train import Trainer
 
 OURS = (race.RELU_VS_TANH, *ablations.ABLATIONS, initial.INITIAL, sharing.SHARING)
@@ -181,17 +182,6 @@ def test_an_interrupted_experiment_goes_on_to_the_same_end(images, tmp_path, mon
     assert result(tmp_path / "a", "dropout") == result(tmp_path / "b", "dropout")
 
 
-def refused(capsys, code, *words, argv):
-    """The command must exit with `code` and one paragraph that holds all the words."""
-    assert main([str(a) for a in argv]) == code
-    told = capsys.readouterr()
-    assert told.err.startswith("tinyalex: ")
-    assert told.err.count("\n") == 1
-    for word in words:
-        assert str(word) in told.err
-    return told
-
-
 def test_a_run_with_other_settings_is_not_taken_for_the_same(images, tmp_path, capsys):
     main(command("dropout", images, tmp_path))
     other = tmp_path / "other" / "pictures"
@@ -199,6 +189,15 @@ def test_a_run_with_other_settings_is_not_taken_for_the_same(images, tmp_path, c
     run = tmp_path / "runs" / "pictures-mini-step1-seed0"
     words = (f"{run} was trained with data {images}", other, "--output-dir")
     refused(capsys, 2, *words, argv=command("dropout", other, tmp_path))
+
+
+def test_a_run_from_before_a_setting_was_added_is_the_same(images, tmp_path, capsys):
+    main(command("dropout", images, tmp_path))
+    last = tmp_path / "runs" / "pictures-mini-step1-seed0" / "last.npz"
+    state = checkpoint.load(last)
+    del state.config["on_bad_image"], state.config["bias_lr_multiplier"]
+    checkpoint.save(state, last)
+    assert main(command("dropout", images, tmp_path)) == 0
 
 
 def test_a_run_is_named_after_what_makes_it_another():

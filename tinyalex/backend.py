@@ -7,7 +7,10 @@ here:
 
 - relu: the derivative at 0 is 0.
 - max_pool: of equal maxima the first in row-major order of the window takes the gradient.
-- relu and max_pool pass gradients that are finite; what an infinite one becomes is not specified.
+- relu, dropout and max_pool: what an infinite gradient becomes is not specified, nor which pixel a
+  window with a NaN hands its gradient to. A NaN in x reaches the loss.
+- softmax_cross_entropy: a label that names no class is a ValueError, or on a GPU, which is not
+  waited for, a loss that is NaN.
 - conv2d and pools round the output size down; with `ceil` up, if the last window begins inside the
   padded input. Of a window cut off by the border, conv2d takes what lies beyond for zeros, a pool
   the maximum or the mean of the pixels inside.

@@ -7,14 +7,13 @@ lengths are in pixels, from the top left corner.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
+from tinyalex.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,16 +82,10 @@ def dress(axes: Axes, name: str, unit: str) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure as a PNG file; a picture already there is replaced by a whole one only."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    own = path.with_name(f".{path.name}.{os.getpid()}")  # a run and `show` may draw the same one
     try:
-        try:
-            temporary.write_bytes(png.getvalue())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        with replacing(path, own) as file:
+            figure.savefig(file, format="png", dpi=DPI)
     except OSError as error:
         raise WriteError(
             f"Cannot write the picture {path}: {error.strerror}. It needs a folder that exists, "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -23,7 +22,7 @@ from threadpoolctl import threadpool_info
 from tinyalex import untrusted
 from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.errors import CheckpointError, WriteError
-from tinyalex.files import sync_folder
+from tinyalex.files import replacing, sync_folder
 from tinyalex.progress import Progress
 
 Array = npt.NDArray[Any]
@@ -99,16 +98,10 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     }
     arrays |= {f"parameter/{name}": a for name, a in checkpoint.parameters.items()}
     arrays |= {f"velocity/{name}": a for name, a in checkpoint.velocities.items()}
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
+        with replacing(path) as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise WriteError(
             f"Cannot write the checkpoint {path}: {error.strerror}. What was saved there before "
             "is untouched. Free some space, or choose another folder with --output-dir."

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tinyalex.architectures import check_towers, get_architecture
-from tinyalex.config import Config, from_file, from_mapping, gpu_list, gpu_numbers
+from tinyalex.config import Config, from_file, from_mapping
 from tinyalex.errors import DataError, UsageError
 
 
@@ -46,12 +46,12 @@ def _absolute(data: str | None) -> str | None:
 
 
 def do_eval(arguments: argparse.Namespace) -> None:
-    from tinyalex.evaluate import evaluate, interval
+    from tinyalex.evaluate import evaluate, interval, measured_on
     from tinyalex.trained import load_networks, open_data_of
 
     checkpoints, networks = load_networks(arguments.runs)
     dataset = open_data_of(checkpoints, arguments.data)
-    split = dataset.train if dataset.val is None else dataset.val
+    split, which = measured_on(dataset)
     scores = evaluate(
         networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers
     )
@@ -68,7 +68,6 @@ def do_eval(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(found))
         return
-    which = "validation" if dataset.val is not None else "all"
     views = "1 view" if arguments.crops == 1 else "10 views"
     print(f"{dataset.name}: {scores.images:,} {which} images, {views}, {len(networks)} network(s)")
     for note in dataset.notes:
@@ -152,9 +151,7 @@ def do_compare(arguments: argparse.Namespace) -> None:
     from tinyalex.backend import get_backend
     from tinyalex.compare import TOLERANCES, compare
 
-    if not gpu_list(arguments.gpus):
-        raise UsageError(f"--gpus takes one number, or two as in 0,1; not {arguments.gpus!r}.")
-    gpus, architecture = gpu_numbers(arguments.gpus), get_architecture(arguments.arch)
+    gpus, architecture = Config(gpus=arguments.gpus).devices, get_architecture(arguments.arch)
     check_towers(architecture, gpus)
     if arguments.trace and len(gpus) < 2:
         raise UsageError("--trace shows what two GPUs exchange: give --gpus 0,1, or 0,0 for one.")

@@ -7,8 +7,8 @@ folder as config.toml, which is such a file.
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -25,12 +25,12 @@ ON_BAD_IMAGE = ("error", "skip")
 
 def positive(value: float) -> bool:
     """A number above zero."""
-    return value > 0 and math.isfinite(value)
+    return 0 < value <= sys.float_info.max
 
 
 def not_negative(value: float) -> bool:
     """A number that is zero or more."""
-    return value >= 0 and math.isfinite(value)
+    return 0 <= value <= sys.float_info.max
 
 
 def fraction(value: float) -> bool:
@@ -202,8 +202,8 @@ def _a(kind: type) -> str:
 
 
 def _rule(check: Callable[[Any], bool]) -> str:
-    doc = check.__doc__ or ""
-    return doc[0].lower() + doc[1:]
+    doc = check.__doc__ or ""  # none under python -OO
+    return doc[:1].lower() + doc[1:]
 
 
 def from_mapping(values: Mapping[str, Any], base: Config, source: str) -> Config:

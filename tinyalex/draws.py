@@ -1,7 +1,8 @@
 """Every random number of a training step, as a pure function of (seed, epoch, batch number).
 
-Nothing else in the project draws one while it trains, so a run can be resumed at any step without
-a generator's state, and any backend and any number of workers compute the same step.
+Beside it a run draws only the order of each epoch, of (seed, epoch): see `data.batches`. So it can
+be resumed at any step without a generator's state, and any backend and any number of workers
+compute the same step.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tinyalex.shapes import layers
 Array = npt.NDArray[Any]
 
 # The second word of every seed keeps the streams of different purposes apart.
-STEP, WEIGHTS = 1, 2
+STEP, WEIGHTS, ORDER, SAMPLE = 1, 2, 0x0D, 0x5A
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyalex.data.batches import batches
-from tinyalex.data.dataset import Split
+from tinyalex.data.dataset import Dataset, Split
 from tinyalex.draws import Draws, centre_draws, ten_views
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.network import Network
 
 Array = npt.NDArray[Any]
+
+
+def measured_on(dataset: Dataset) -> tuple[Split, str]:
+    """The validation images, or where there are none all that there are, and which these are.
+
+    Raises DataError if none of them could be read.
+    """
+    split, which = (dataset.train, "all") if dataset.val is None else (dataset.val, "validation")
+    check_not_empty(split)
+    return split, which
+
+
+def check_not_empty(split: Split) -> None:
+    """Raises DataError if a split has no image."""
+    if not len(split.labels):
+        raise DataError("There is no image to measure the error on: none could be read.")
 
 
 @dataclass(frozen=True)
@@ -34,12 +50,12 @@ def probabilities(networks: Sequence[Network], images: Array, crops: int = 1) ->
 
     images: uint8 (N, image_size, image_size, 3). crops: 1, the centre, or the paper's 10.
     """
-    total = sum(
+    answers = [
         softmax(network.ops.to_numpy(network.logits(images, view)))
         for network in networks
         for view in views(network, len(images), crops)
-    )
-    return np.asarray(total) / (len(networks) * crops)
+    ]
+    return np.asarray(sum(answers) / len(answers))
 
 
 def views(network: Network, count: int, crops: int) -> list[Draws]:
@@ -79,8 +95,7 @@ def evaluate(
 
     Raises DataError if there are none.
     """
-    if not len(split.labels):
-        raise DataError("There is no image to measure the error on: none could be read.")
+    check_not_empty(split)
     count, loss, wrong1, wrong5 = len(split.labels), 0.0, 0, 0
     for batch in batches(split, np.arange(count), batch_size, workers=workers):
         probs = probabilities(networks, batch.images, crops)
@@ -93,14 +108,12 @@ def evaluate(
     return Scores(count, loss / count, wrong1 / count, wrong5 / count)
 
 
-def confusion(
-    networks: Sequence[Network], split: Split, batch_size: int, *, workers: int = 2
-) -> npt.NDArray[np.int64]:
+def confusion(networks: Sequence[Network], split: Split, batch_size: int) -> npt.NDArray[np.int64]:
     """How many images of each class (rows) were answered with which (columns), in one view."""
     count = len(split.labels)
     classes = networks[0].architecture.classes
     counts = np.zeros((classes, classes), np.int64)
-    for batch in batches(split, np.arange(count), batch_size, workers=workers):
+    for batch in batches(split, np.arange(count), batch_size, workers=2):
         answers = probabilities(networks, batch.images).argmax(1)
         np.add.at(counts, (batch.labels, answers), 1)
     return counts

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.platform != "win32":
     import fcntl
@@ -20,19 +24,37 @@ def lock(file: int) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        except OSError:  # some network file systems have no locks: nothing is promised there
-            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            # Some file systems of networks have no locks: nothing is promised there.
     return True
+
+
+@contextmanager
+def replacing(path: Path, partial: Path | None = None) -> Iterator[BinaryIO]:
+    """A file that takes the name `path` when it is whole, and on the disk; if that fails, never.
+
+    Until then its name is `partial`, by default `path`.partial, and only a process that is killed
+    leaves it. The renaming outlasts a power cut after `sync_folder`.
+    """
+    partial = partial or path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that it is there whole or not at all, power cuts included."""
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "wb") as file:
+    with replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
     sync_folder(path.parent)
 
 

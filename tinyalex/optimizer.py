@@ -36,8 +36,7 @@ class SGD:
                 weight, bias = f"{row.name}.weight", f"{row.name}.bias"
                 own = row.weight_decay
                 self.decays |= {weight: recipe.weight_decay if own is None else own, bias: 0.0}
-                self.multipliers[weight] = row.lr_multiplier
-                self.multipliers[bias] = row.lr_multiplier * recipe.bias_lr_multiplier
+                self.multipliers |= {weight: 1.0, bias: recipe.bias_lr_multiplier}
 
     def step(
         self, gradients: Mapping[str, Array], lr: float, factors: Mapping[str, float] = NO_FACTORS

@@ -17,7 +17,7 @@ from tinyalex.data.batches import Pixels
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import UsageError
 from tinyalex.evaluate import confusion as count_confusions
-from tinyalex.evaluate import probabilities
+from tinyalex.evaluate import measured_on, probabilities
 from tinyalex.neighbors import LAYER, NEAREST, PIXELS, Neighbors
 from tinyalex.neighbors import neighbors as find_neighbors
 from tinyalex.network import Network
@@ -59,8 +59,8 @@ def first_kernels(network: Network) -> tuple[str, npt.NDArray[np.float32]]:
 
 
 def predictions(network: Network, dataset: Dataset, path: Path) -> None:
-    """Answers on images spread evenly over the validation split, or the training split."""
-    (split, which), chosen = looked_at(dataset), examples(dataset)
+    """Answers on images spread evenly over those that errors are measured on."""
+    (split, which), chosen = measured_on(dataset), examples(dataset)
     images = np.stack([split.read(i) for i in chosen])
     title = f"{network.architecture.name} on {which} images of {dataset.name}"
     canvas.save(
@@ -71,16 +71,9 @@ def predictions(network: Network, dataset: Dataset, path: Path) -> None:
     )
 
 
-def looked_at(dataset: Dataset) -> tuple[Split, str]:
-    """The validation images, or where there are none the training images, and which they are."""
-    if dataset.val is None:
-        return dataset.train, "training"
-    return dataset.val, "validation"
-
-
 def examples(dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Which of the images that are looked at stand for all: spread evenly over them."""
-    count = len(looked_at(dataset)[0].labels)
+    """Which of the images that errors are measured on stand for all: spread evenly over them."""
+    count = len(measured_on(dataset)[0].labels)
     return np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
 
 
@@ -128,8 +121,8 @@ def in_words(found: Neighbors, dataset: Dataset) -> str:
 
 
 def confusion(network: Network, dataset: Dataset, path: Path) -> None:
-    """Which class was taken for which, of the validation or else of the training images."""
-    split, which = looked_at(dataset)
+    """Which class was taken for which, of the images that errors are measured on."""
+    split, which = measured_on(dataset)
     counts = count_confusions([network], split, BATCH)
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
     title = f"{network.architecture.name} on {which} images of {dataset.name}"

@@ -1,8 +1,7 @@
 """The rows that networks are made of: one small class per kind of layer.
 
 A row holds everything in which one AlexNet differs from another. `kind` is the name of the backend
-function that computes it. Weight gradients are scaled by `lr_multiplier`, bias gradients by
-`lr_multiplier` times the recipe's `bias_lr_multiplier`; `weight_decay` None means the recipe's.
+function that computes it. `weight_decay` None means the recipe's.
 """
 
 from __future__ import annotations
@@ -52,7 +51,6 @@ class Conv2d:
     init_std: float = 0.01
     bias: float = 0.0
     weight_decay: float | None = None
-    lr_multiplier: float = 1.0
     kind: ClassVar[str] = "conv2d"
 
 
@@ -128,7 +126,6 @@ class Linear:
     init_std: float = 0.01
     bias: float = 0.0
     weight_decay: float | None = None
-    lr_multiplier: float = 1.0
     kind: ClassVar[str] = "linear"
 
 

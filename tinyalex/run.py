@@ -1,21 +1,19 @@
-"""The folder of a run, and how a run is told to stop."""
+"""The folder of a run."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 from tinyalex.config import Config, from_file
-from tinyalex.errors import TinyalexError, UsageError, WriteError
+from tinyalex.errors import UsageError, WriteError
 from tinyalex.files import lock, write_whole
 
 # What a run writes before it saves anything, in the order in which it does.
@@ -223,39 +221,3 @@ def cannot_write(path: Path, error: OSError) -> WriteError:
         f"Cannot write {path}: {error.strerror}. Free some space, or choose a folder that you may "
         "write to with --output-dir."
     )
-
-
-class StoppedBySignal(TinyalexError):
-    """The user pressed Ctrl-C or the system asked the run to end; its state has been saved."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
-
-
-class Stop:
-    """Turns the first SIGINT or SIGTERM into a wish that the loop looks at after each step.
-
-    A second one ends the process at once.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def __enter__(self) -> Stop:
-        self._before = {n: signal.signal(n, self._hear) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        for n in self._before:
-            signal.signal(n, signal.SIG_DFL)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        for n, handler in self._before.items():
-            signal.signal(n, handler)

@@ -25,11 +25,6 @@ def nchw(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)
 
 
-def nhwc(x: Tensor) -> Tensor:
-    """PyTorch's order of the axes as ours."""
-    return x.permute(0, 2, 3, 1)
-
-
 class Twin:
     """An architecture in PyTorch.
 

@@ -44,9 +44,10 @@ from tinyalex.evaluate import evaluate, rank_of_label
 from tinyalex.network import Network, first_not_finite
 from tinyalex.optimizer import SGD
 from tinyalex.progress import Progress, watched
-from tinyalex.run import RunFolder, Stop, StoppedBySignal
+from tinyalex.run import RunFolder
 from tinyalex.schedule import coloured, factors, learning_rate
 from tinyalex.signal import Standstill
+from tinyalex.stop import Stop, StoppedBySignal
 from tinyalex.telling import conclusion, finished_epoch, introduction, nothing_left, what_fits
 from tinyalex.trained import find_weights, fine_tuned
 

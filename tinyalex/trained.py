@@ -43,7 +43,7 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
     """The images at `path`, or those of the training, labelled by the checkpoints' classes.
 
     Of the training's own images the same are held out as then; others are taken whole. Raises
-    DataError if another of the networks was trained on some of those that this one was not.
+    DataError if another of the networks, trained on the same --data, held out others than this one.
     """
     state, *others = checkpoints
     config = from_mapping(state.config, Config(), "the checkpoint")

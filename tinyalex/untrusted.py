@@ -84,9 +84,14 @@ def _checked(meta: dict[str, Any]) -> Progress:
         and isinstance(titles, list)
         and len(classes) == len(titles)
         and all(isinstance(text, str) for text in texts)
-        and isinstance(meta.get("data", {}), dict)
     ):
         raise ValueError("its classes make no sense")
+    data = meta.get("data", {})  # {} where it was not recorded yet; else see `data.contents`
+    if not isinstance(data, dict) or (data and data.keys() != {"train", "val"}):
+        raise ValueError("its data makes no sense")
+    for count, digest in (told for split in data.values() for told in split.values()):
+        if type(count) is not int or not isinstance(digest, str):
+            raise ValueError("its data makes no sense")
     progress = Progress(**meta["progress"])
     sums, history = progress.sums, progress.history
     measured = [value for record in history for value in record.values()]  # a loss may be infinite

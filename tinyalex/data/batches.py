@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from tinyalex.data.dataset import Split
 from tinyalex.data.parallel import in_order
+from tinyalex.draws import ORDER, SAMPLE
 
-# What a seed is used for here. Two purposes must not draw the same numbers.
-_ORDER, _SAMPLE = 0x0D, 0x5A
 _AHEAD = 2  # batches under way while one is used
 KEEP_BYTES = 2**30
 # Images from which the mean is taken: enough that another thousand would not move it by a level.
@@ -39,7 +38,7 @@ class Batch:
 
 def epoch_order(seed: int, epoch: int, count: int) -> Indices:
     """The order in which an epoch visits `count` images: a permutation, int64 (count,)."""
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(count)
 
 
 def batches(
@@ -176,7 +175,7 @@ def mean_and_colour(
     """
     indices = np.arange(len(split.labels))
     if len(indices) > limit:
-        sample = np.random.default_rng([seed, _SAMPLE]).choice(len(indices), limit, replace=False)
+        sample = np.random.default_rng([seed, SAMPLE]).choice(len(indices), limit, replace=False)
         indices = np.sort(sample)
     total = np.zeros((size, size, 3), np.uint32)  # of at most 16 million images
     products = np.zeros((3, 3), np.float64)  # symmetric: the lower triangle is all eigh reads

@@ -17,7 +17,7 @@ from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError, nearest
-from tinyalex.evaluate import probabilities, rank_of_label
+from tinyalex.evaluate import measured_on, probabilities, rank_of_label
 from tinyalex.neighbors import LAYER, NEAREST, PIXELS
 from tinyalex.network import Network
 from tinyalex.reproduce.ablations import schedule
@@ -96,7 +96,7 @@ def maps(request: Request, title: str) -> Answer:
     (network,), dataset, how = look(request, check=lambda a, _: layers_asked(a, request.layer))
     architecture = network.architecture
     names = layers_asked(architecture, request.layer)
-    split, which = pictures.looked_at(dataset)
+    split, which = measured_on(dataset)
     chosen = neighbors.sample(len(split.labels), IMAGES)
     labels = split.labels[chosen]
     found = responses(network, split, chosen, names)
@@ -235,7 +235,7 @@ def towers_in_words(found: Sequence[Sequence[Spread]]) -> str:
 def predictions(request: Request, title: str) -> Answer:
     """Figure 4, left: eight images and the five most probable classes of each."""
     (network,), dataset, how = look(request)
-    split, which = pictures.looked_at(dataset)
+    split, which = measured_on(dataset)
     chosen = pictures.examples(dataset)
     images, labels = np.stack([split.read(int(i)) for i in chosen]), split.labels[chosen]
     probs = probabilities([network], images)

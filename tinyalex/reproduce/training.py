@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex import checkpoint
-from tinyalex.config import Config, differing
+from tinyalex.config import Config, differing, from_mapping
 from tinyalex.errors import UsageError
 from tinyalex.reproduce.experiment import Request
-from tinyalex.run import StoppedBySignal
+from tinyalex.stop import StoppedBySignal
 from tinyalex.train import Trainer
 
 Record = dict[str, Any]
@@ -86,11 +86,12 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
 
 def check_same(config: Config, saved: Record, folder: Path) -> None:
     """Raises UsageError if a finished or interrupted run was another than is asked for."""
+    saved = asdict(from_mapping(saved, Config(), str(folder)).resolved())  # fills what is new since
     now = asdict(config)
     for name in differing(saved, now):
         if name not in FREE:
             raise UsageError(
-                f"{folder} was trained with {name} {saved.get(name)}, and now {now[name]} is asked "
+                f"{folder} was trained with {name} {saved[name]}, and now {now[name]} is asked "
                 "for. Choose another folder with --output-dir, or remove that one."
             )
 

@@ -1,0 +1,44 @@
+"""How a run is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+from tinyalex.errors import TinyalexError
+
+
+class StoppedBySignal(TinyalexError):
+    """The user pressed Ctrl-C or the system asked the run to end; its state has been saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Stop:
+    """Turns the first SIGINT or SIGTERM into a wish that the loop looks at after each step.
+
+    A second one ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __enter__(self) -> Stop:
+        self._before = {n: signal.signal(n, self._hear) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for n in self._before:
+            signal.signal(n, signal.SIG_DFL)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        for n, handler in self._before.items():
+            signal.signal(n, handler)
