@@ -180,6 +180,8 @@ class Place:
         self.numba_stream = cuda.external_stream(self.stream.ptr)
         with self.stream:
             self.cublas = Cublas(self.stream.ptr, precision)
+        if _entered or _first:
+            xp.cuda.Device(current().device).use()
 
     def __enter__(self) -> Place:
         with ExitStack() as entered:
@@ -210,10 +212,11 @@ _first: list[Place] = []  # the place of work outside any `with`, made when it i
 
 def use(place: Place) -> None:
     """Makes `place` the one of this thread's work outside any `with`."""
+    assert not _entered, "what is entered goes back to the place before, whichever is used"
     _first[:] = [place]
     if not SIMULATOR:
         xp.cuda.Device(place.device).use()
-        place.stream.use()
+        place.stream.__enter__()  # `use` of CuPy would be forgotten at the end of the next `with`
 
 
 def current() -> Place:
@@ -279,7 +282,7 @@ def asarray(a: Any) -> Array:
         return _counted(np.array(a, order="C"))
     current()
     with room(a.nbytes):
-        return xp.asarray(np.ascontiguousarray(a))
+        return xp.asarray(np.asarray(a, order="C"))
 
 
 def to_numpy(a: Array) -> Any:
@@ -304,8 +307,7 @@ def send(x: Array, source: Place, target: Place) -> Array:
         unused = target.stream.record()
     with source:
         source.stream.wait_event(unused)
-        to, origin = (y.data.ptr, target.device), (x.data.ptr, source.device)
-        xp.cuda.runtime.memcpyPeerAsync(*to, *origin, x.nbytes, source.stream.ptr)
+        y.data.copy_from_device_async(x.data, x.nbytes, source.stream)  # peer to peer if they can
         copied = source.stream.record()
     target.stream.wait_event(copied)
     return y

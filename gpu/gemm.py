@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyalex.errors import TinyalexError
 from tinyalex.gpu import device
 from tinyalex.gpu.device import SIMULATOR, current, xp
 
@@ -114,8 +115,15 @@ class Cublas:
         self.library.cublasSetWorkspace_v2.argtypes = [p, p, ctypes.c_size_t]
         self.library.cublasSetStream_v2.argtypes = [p, p]
         self.handle = p()
-        self.workspace = xp.empty(WORKSPACE_BYTES, np.uint8)
-        self.call("cublasCreate_v2", ctypes.byref(self.handle))
+        with device.room(WORKSPACE_BYTES):
+            self.workspace = xp.empty(WORKSPACE_BYTES, np.uint8)
+        try:
+            self.call("cublasCreate_v2", ctypes.byref(self.handle))
+        except RuntimeError as error:
+            raise TinyalexError(
+                f"cuBLAS does not start: {error}. If the GPU's memory is full, nvidia-smi shows by "
+                "whom."
+            ) from None
         self.call("cublasSetStream_v2", self.handle, stream)
         self.call("cublasSetWorkspace_v2", self.handle, self.workspace.data.ptr, WORKSPACE_BYTES)
         self.one, self.zero = ctypes.c_float(1), ctypes.c_float(0)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyalex.errors import UsageError
 from tinyalex.gpu import device
 from tinyalex.gpu.device import SIMULATOR, cuda, current, inline, int32, numba, types
 
@@ -38,6 +39,7 @@ NUMBERS = {"float": np.float32, "Count": int, "int": int}
 
 THREADS = 256
 BLOCKS = 132 * 16  # enough to fill the largest GPU at hand, an H200, twice over
+LARGEST = 2**31 - 1 - BLOCKS * THREADS  # of counts: the index behind the last one has 32 bits too
 SIMULATED = (1, 2)  # blocks and threads in the simulator, where each is a Python thread
 
 # Who computes: "simulator"; "njit", the same source compiled for the CPU, which makes real layer
@@ -72,7 +74,7 @@ class kernel:
         if not calls:
             return
         largest = max(count for count, *_ in calls)
-        assert largest < 2**31 - BLOCKS * THREADS, "indices have 32 bits: split the batch"
+        self.check_count(largest, LARGEST)
         if device.counts:
             device.counts.launch(self.__name__, self.arrays(calls))
         self.run(tuple((count, self.checked(arguments)) for count, *arguments in calls), largest)
@@ -127,7 +129,11 @@ class kernel:
         return loop
 
     def for_gpu(self, runs: int, sizes: tuple[int, ...]) -> Any:
-        return cuda.jit(self.signature(runs, len(sizes)), cache=True)(self.loop(sizes))
+        signature, loop = self.signature(runs, len(sizes)), self.loop(sizes)
+        try:
+            return cuda.jit(signature, cache=True)(loop)
+        except RuntimeError:  # there is no folder that Numba may keep it in; or it fails again
+            return cuda.jit(signature)(loop)
 
     def signature(self, runs: int, baked: int) -> Any:
         """Of the loop. A run is count and a tuple of arguments: Numba allows no flat star here."""
@@ -150,6 +156,14 @@ class kernel:
         """The arguments as the compiled kernel takes them."""
         return tuple(self.plain(*pair) for pair in zip(arguments, self.kinds, strict=True))
 
+    def check_count(self, count: int, largest: int) -> None:
+        """Raises UsageError if there are more indices than 32 bits can tell apart."""
+        if count > largest:
+            raise UsageError(
+                f"{self.__name__} would have {count:,} indices, of which 32 bits hold {largest:,}. "
+                f"Give a --batch-size smaller by a factor of {count / largest:.2f} or more."
+            )
+
     def plain(self, value: Any, kind: str) -> Any:
         """An argument as the compiled kernel takes it: a pointer or a number, checked."""
         if kind in NUMBERS:
@@ -157,5 +171,5 @@ class kernel:
         wanted = DTYPES[kind]
         assert value.dtype == wanted, f"{self.__name__} takes {wanted}, not {value.dtype}"
         assert value.flags.c_contiguous, f"{self.__name__} takes contiguous arrays"
-        assert value.size < 2**31, f"{self.__name__} has 32-bit indices: split the batch"
+        self.check_count(value.size, 2**31 - 1)
         return value.reshape(-1) if SIMULATOR else value.data.ptr

@@ -22,7 +22,7 @@ from tinyalex.backend import get_backend
 from tinyalex.cli import main
 from tinyalex.draws import initial_parameters
 from tinyalex.errors import DeviceMemoryError, UsageError
-from tinyalex.gpu import device, two_gpu
+from tinyalex.gpu import device, gemm, launch, pool, two_gpu
 from tinyalex.shapes import layers
 from tinyalex.summary import gpu_bytes
 
@@ -92,6 +92,70 @@ def test_a_device_that_is_not_there(no_simulator, monkeypatch):
         device.Place(2)
 
 
+class Devices:
+    """CuPy's current device and streams: `use` is forgotten when a `with` ends, as in CuPy 14."""
+
+    def __init__(self):
+        self.number, self.entered, self.current = 0, {0: [None], 1: [None]}, {0: None, 1: None}
+
+    def Device(self, number=None):
+        def use():
+            self.number = number
+
+        return SimpleNamespace(use=use)
+
+    def Stream(self, non_blocking):
+        streams = self
+
+        class Stream:
+            ptr, device = object(), self.number
+
+            def use(self):
+                streams.current[self.device] = self
+
+            def __enter__(self):
+                streams.entered[self.device].append(self)
+                self.use()
+
+            def __exit__(self, *raised):
+                streams.entered[self.device].pop()
+                streams.current[self.device] = streams.entered[self.device][-1]
+
+        return Stream()
+
+
+def test_a_place_that_is_made_does_not_become_the_current_one(monkeypatch):
+    devices = Devices()
+    devices.runtime = SimpleNamespace(getDeviceCount=lambda: 2)
+    monkeypatch.setattr(device, "SIMULATOR", False)
+    monkeypatch.setattr(device, "_first", [])
+    monkeypatch.setattr(device, "xp", SimpleNamespace(cuda=devices))
+    monkeypatch.setattr(device.cuda, "external_stream", lambda ptr: ptr, raising=False)
+    monkeypatch.setattr(gemm, "Cublas", lambda stream, precision: None)
+    first = device.Place(1)
+    device.use(first)
+    for number in (1, 0):
+        device.Place(number)
+        assert (devices.number, devices.current[1]) == (1, first.stream)
+        assert device.current() is first
+
+
+def test_a_batch_with_more_indices_than_32_bits_is_refused():
+    pool.max_pool_kernel.check_count(launch.LARGEST, launch.LARGEST)
+    with pytest.raises(UsageError, match=r"max_pool_kernel .* factor of 1\.50"):
+        pool.max_pool_kernel(launch.LARGEST * 3 // 2)
+
+
+def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same(monkeypatch):
+    def jit(signature, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function 'loop': no locator available")
+        return lambda loop: "compiled"
+
+    monkeypatch.setattr(launch, "cuda", SimpleNamespace(jit=jit))
+    assert pool.max_pool_kernel.for_gpu(1, (1,) * 7) == "compiled"
+
+
 # What doctor finds.
 
 
@@ -114,6 +178,9 @@ def test_doctor_names_each_part_with_its_remedy(monkeypatch):
     assert doctor.missing(found) == ["libNVVM"]
     assert "tinyalex[gpu-cuda12]" in str(found[-1])
     assert doctor.missing(parts(monkeypatch, ("a GPU", 13), packages, libraries)) == []
+    newer = {"cupy-cuda13x": "14.2.0", "numba-cuda": "0.30.4"}
+    assert doctor.missing(parts(monkeypatch, ("a GPU", 13), newer, libraries)) == []
+    assert doctor.missing(parts(monkeypatch, ("a GPU", 12), newer, libraries)) == ["CuPy"]
 
 
 def test_doctor_knows_the_retired_target(monkeypatch):

@@ -76,11 +76,12 @@ def gpu_parts() -> list[Part]:
     devices, major = _driver()
     extra = "gpu-cuda12" if major == 12 else "gpu"
     pip = f"pip install 'tinyalex[{extra}]'"
+    fitting = CUPY[1:] if major == 12 else CUPY  # an older driver than its runtime runs nothing
     redirected = "_numba_cuda_redirector" in sys.modules  # its .pth file has been read
     retired = "" if redirected or not _version("numba-cuda") else "its .pth file was not read; "
     return [
         Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it"),
-        Part("CuPy", next(filter(None, map(_named, CUPY)), None), pip),
+        Part("CuPy", next(filter(None, map(_named, fitting)), None), pip),
         Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip),
         Part("cuBLAS", _library("cublas"), pip),
         Part("libNVVM", _library("nvvm"), pip),
