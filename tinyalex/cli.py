@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from tinyalex import __version__, commands
 from tinyalex.architectures import ARCHITECTURES
@@ -91,6 +91,20 @@ def parser() -> Parser:
         sub.set_defaults(run=run, parser=sub)
         return sub
 
+    for add in (_train, _eval, _predict, _summary, _gradcheck, _compare, _show, _bench, _reproduce):
+        add(command)
+    _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
+    command("doctor", "what this machine has, and what to install", commands.do_doctor)
+    return top
+
+
+class Command(Protocol):
+    """Adds a command, by name, with what it does in words and as a function."""
+
+    def __call__(self, name: str, help: str, run: Any) -> Parser: ...
+
+
+def _train(command: Command) -> None:
     sub = command(
         "train", "train a network; without flags a small one on built-in images", commands.do_train
     )
@@ -112,6 +126,8 @@ def parser() -> Parser:
             help=extra["help"] + default,
         )
 
+
+def _eval(command: Command) -> None:
     sub = command(
         "eval", "top-1 and top-5 error of one run, or of several averaged", commands.do_eval
     )
@@ -126,6 +142,8 @@ def parser() -> Parser:
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
+
+def _predict(command: Command) -> None:
     sub = command("predict", "what a run sees in pictures", commands.do_predict)
     sub.add_argument("source", metavar="RUN", help=RUN)
     sub.add_argument("images", metavar="IMAGE", nargs="+", help="picture file")
@@ -135,6 +153,8 @@ def parser() -> Parser:
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
 
+
+def _summary(command: Command) -> None:
     sub = command(
         "summary", "layers, parameters, multiply-adds and memory of a network", commands.do_summary
     )
@@ -144,12 +164,16 @@ def parser() -> Parser:
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
+
+def _gradcheck(command: Command) -> None:
     sub = command(
         "gradcheck", "check every gradient of a network numerically", commands.do_gradcheck
     )
     _add_arch(sub, "mini")
     sub.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the numbers tried")
 
+
+def _compare(command: Command) -> None:
     sub = command("compare", "hold a backend against the reference, op by op", commands.do_compare)
     sub.add_argument("--backend", default="gpu", choices=BACKENDS, help="which (default: gpu)")
     _add_arch(sub, "mini")
@@ -164,6 +188,8 @@ def parser() -> Parser:
         "--seed", type=whole(0), default=0, metavar="INT", help="of images and weights"
     )
 
+
+def _show(command: Command) -> None:
     sub = command("show", "draw pictures of a run", commands.do_show)
     what = ("curves", "filters", "predictions", "neighbors", "confusion")
     sub.add_argument("what", choices=what, help="which picture")
@@ -171,6 +197,8 @@ def parser() -> Parser:
     sub.add_argument("--data", help="images to use (default: those of the training)")
     sub.add_argument("-o", "--output", metavar="FILE", help="PNG to write (default: in the run)")
 
+
+def _bench(command: Command) -> None:
     sub = command("bench", "speed per layer and of a whole training step", commands.do_bench)
     _add_arch(sub, "alexnet")
     sub.add_argument(
@@ -182,6 +210,8 @@ def parser() -> Parser:
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
+
+def _reproduce(command: Command) -> None:
     sub = command(
         "reproduce",
         "the paper's experiments again, beside the paper's numbers",
@@ -205,11 +235,6 @@ def parser() -> Parser:
     sub.add_argument(
         "-o", "--output-dir", default="runs/reproduce", help="folder (default: runs/reproduce)"
     )
-
-    _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
-
-    command("doctor", "what this machine has, and what to install", commands.do_doctor)
-    return top
 
 
 def _add_arch(parser: Parser, default: str) -> None:

@@ -57,6 +57,10 @@ CHECKED_IMAGES = 2  # of a batch, when the backend is held against the reference
 DRAW_SECONDS = 60  # between one drawing of the pictures and the next
 
 
+Weights = tuple[dict[str, Any], dict[str, Any]]
+"""Parameters and their velocities, by name."""
+
+
 class Trainer:
     """One training run.
 
@@ -90,6 +94,7 @@ class Trainer:
             on_bad_image=config.on_bad_image,
         )
         self.architecture = config.architecture.with_classes(len(self.dataset.classes))
+        self.contents = contents(self.dataset)
         size = self.architecture.data.image_size
         self.images = keep_in_memory(self.dataset.train, size)
         self.val = None if self.dataset.val is None else keep_in_memory(self.dataset.val, size)
@@ -100,29 +105,10 @@ class Trainer:
                 f"{self.dataset.name} has {count} training images."
             )
         self.epoch_batches = -(-count // self.recipe.batch_size)
-        self.contents = contents(self.dataset)
 
-        if resumed is None:
-            parameters = initial_parameters(self.architecture, config.seed)
-            if source:
-                classes = self.dataset.classes
-                parameters = fine_tuned(source, self.architecture, classes, parameters)
-            self.folder = RunFolder.create(config.output_dir, self.architecture.name, settings)
-            self.progress = Progress()
-            if source:  # the weights know images without this mean
-                self.mean, self.colour = source[1].mean, source[1].colour
-            else:
-                self.mean, self.colour = self.statistics(min(count, MEAN_IMAGES))
-            velocities = {name: np.zeros_like(value) for name, value in parameters.items()}
-        else:
-            path, state = resumed
-            checkpoints.check_fits(state, path, self.architecture.name, self.dataset.classes)
-            self.check_resumed(path, state)
-            self.folder = RunFolder.resume(path.parent, config.output_dir, settings)
-            if note := checkpoints.computed_elsewhere(state):
-                self.say(f"note: {note}")
-            self.progress, self.mean, self.colour = state.progress, state.mean, state.colour
-            parameters, velocities = state.parameters, state.velocities
+        parameters, velocities = (
+            self.go_on(*resumed, settings) if resumed else self.begin(source, settings)
+        )
         checkpoints.sweep(self.folder.path)
         self.network = Network(self.architecture, self.ops, parameters, self.mean)
         self.optimizer = SGD(self.network, self.recipe, velocities)
@@ -130,6 +116,29 @@ class Trainer:
         self.saved = self.drawn = time.monotonic()
         if resumed:
             self.settle(resumed[0])
+
+    def begin(self, source: tuple[Path, Checkpoint] | None, settings: str) -> Weights:
+        """A new run in a new folder, from the weights of `source` or from drawn ones."""
+        weights = initial_parameters(self.architecture, self.config.seed)
+        if source:
+            weights = fine_tuned(source, self.architecture, self.dataset.classes, weights)
+        self.folder = RunFolder.create(self.config.output_dir, self.architecture.name, settings)
+        self.progress = Progress()
+        if source:  # the weights know images without this mean
+            self.mean, self.colour = source[1].mean, source[1].colour
+        else:
+            self.mean, self.colour = self.statistics(min(len(self.images.labels), MEAN_IMAGES))
+        return weights, {name: np.zeros_like(value) for name, value in weights.items()}
+
+    def go_on(self, path: Path, state: Checkpoint, settings: str) -> Weights:
+        """The run that was saved as `state` in the file `path`, in its folder or a new one."""
+        checkpoints.check_fits(state, path, self.architecture.name, self.dataset.classes)
+        self.check_resumed(path, state)
+        self.folder = RunFolder.resume(path.parent, self.config.output_dir, settings)
+        if note := checkpoints.computed_elsewhere(state):
+            self.say(f"note: {note}")
+        self.progress, self.mean, self.colour = state.progress, state.mean, state.colour
+        return state.parameters, state.velocities
 
     def run(self) -> None:
         """Trains to the last epoch or step.
