@@ -118,6 +118,46 @@ def test_eval_holds_out_the_same_images_however_the_folder_is_spelled(
     assert json.loads(capsys.readouterr().out)["images"] == 15
 
 
+def test_images_of_the_training_are_known_wherever_they_are(photos, tmp_path, capsys):
+    shutil.rmtree(photos / "val")
+    folder, pack = tmp_path / "run", tmp_path / "pack"
+    argv = ["train", "--data", str(photos), *TINY, "--max-steps", "1", "--output-dir", str(folder)]
+    assert main(argv) == 0
+    assert main(["data", "pack", str(photos), "-o", str(pack), "--size", "32"]) == 0
+    moved = photos.rename(photos.with_name("moved"))
+    for data, images in ((moved, 3), (pack, 3), (pictures(tmp_path / "others", 13, 0), 39)):
+        capsys.readouterr()
+        assert main(["eval", str(folder), "--json", "--data", str(data)]) == 0
+        assert json.loads(capsys.readouterr().out)["images"] == images
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["train", "--resume", ""],
+        ["train", "--data", ""],
+        ["eval", "run", ""],
+        ["predict", "run", ""],
+        ["data", "check", ""],
+    ],
+)
+def test_an_empty_value_is_refused(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, 2, "is empty", argv=argv)
+    assert not list(tmp_path.iterdir())
+
+
+def test_show_writes_over_no_file_but_a_picture_of_its_own(run, photos, capsys):
+    letter, photo = run.parent / "letter.png", next(photos.glob("*/*/*.png"))
+    letter.write_text("Dear Sir")
+    for path in (letter, photo, run / "last.npz", run.parent / "new.jpg", photos):
+        before = path.read_bytes() if path.is_file() else None
+        refused(capsys, 2, path, argv=["show", "filters", run, "-o", path])
+        assert (path.read_bytes() if path.is_file() else None) == before
+    for _ in range(2):
+        assert main(["show", "filters", str(run), "-o", str(run.parent / "new.png")]) == 0
+
+
 @pytest.mark.parametrize("what", ["curves", "filters"])
 def test_show_refuses_data_that_it_would_not_look_at(what, run, photos, capsys):
     refused(capsys, 2, "--data", what, argv=["show", what, run, "--data", photos])

@@ -255,7 +255,7 @@ ARCHITECTURES = {
             "mini",
             "alexnet's shape, towers included, for 32-pixel images and a laptop",
             MINI,
-            Recipe(epochs=4, batch_size=32, lr=0.005, lr_scheduler="step", lr_step_size=3),
+            Recipe(epochs=6, batch_size=32, lr=0.0035, lr_scheduler="step", lr_step_size=5),
         ),
         Architecture("cifar-19pct", "cuda-convnet's layers-19pct for CIFAR-10", CIFAR_19, _CIFAR),
         Architecture(

@@ -23,6 +23,7 @@ here:
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
@@ -150,6 +151,8 @@ def _gpu_backend(gpus: Sequence[int], precision: str, trace: Trace) -> Backend:
             "tinyalex doctor. To do without a GPU: --backend reference, or, slowly, Numba's "
             "simulator with NUMBA_ENABLE_CUDASIM=1 in the environment."
         )
+    if not importlib.util.find_spec("numba"):
+        raise UsageError("Numba's simulator needs Numba: pip install 'tinyalex[test]'.")
     gpu, device = (importlib.import_module(f"tinyalex.gpu{name}") for name in ("", ".device"))
     places = [device.Place(number, precision) for number in gpus]
     device.use(places[0])

@@ -132,7 +132,7 @@ class _Child:
 
     def __init__(self, system: str, arch: str, batch_size: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tinyalex.bench", system, arch, str(batch_size)],
+            [sys.executable, "-P", "-m", "tinyalex.bench", system, arch, str(batch_size)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

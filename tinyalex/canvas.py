@@ -80,6 +80,16 @@ def dress(axes: Axes, name: str, unit: str) -> None:
     axes.spines["bottom"].set_color(PALE)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a PNG by Matplotlib, which says so in each."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(200)
+    except OSError:  # a folder
+        return False
+    return start.startswith(b"\x89PNG") and b"Matplotlib" in start
+
+
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure as a PNG file; a picture already there is replaced by a whole one only."""
     own = path.with_name(f".{path.name}.{os.getpid()}")  # a run and `show` may draw the same one

@@ -133,7 +133,14 @@ def find(path: str | Path, *names: str) -> Path:
     path = Path(path)
     try:
         if path.is_dir():
-            path = next((path / n for n in names if (path / n).exists()), path / names[-1])
+            begun = (path / "config.toml").exists()
+            path = next((path / n for n in names if (path / n).exists()), path / "last.npz")
+            if begun and not path.exists():
+                raise CheckpointError(
+                    f"The run in {path.parent} ended before anything was saved, so there is no "
+                    f"{path}. Begin it again: tinyalex train --output-dir {path.parent}, with the "
+                    "flags of before."
+                )
         there = path.exists()
     except OSError as error:  # a name too long, or a folder that may not be entered
         raise CheckpointError(

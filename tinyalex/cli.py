@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
 import shlex
 import signal
@@ -59,7 +60,12 @@ def whole(least: int) -> Callable[[str], int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, or as `tinyalex.errors` says."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        for before, word in itertools.pairwise(["tinyalex", *argv]):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                where = f"The value of {word[:-1]}" if word else f"What follows {before}"
+                raise UsageError(f"{where} is empty. Is a variable of the shell not set?")
         arguments, unknown = parser().parse_known_args(argv)
         if unknown:
             arguments.parser.error(f"unrecognized arguments: {shlex.join(unknown)}")

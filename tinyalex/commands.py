@@ -185,7 +185,10 @@ def do_show(arguments: argparse.Namespace) -> None:
     if arguments.data and arguments.what in ("curves", "filters"):
         raise UsageError(f"show {arguments.what} looks at no images, so --data says nothing to it.")
     folder = RunFolder(checkpoint.find(arguments.source, "best.npz", "last.npz").parent)
-    path = Path(arguments.output) if arguments.output else folder.path / f"{arguments.what}.png"
+    path = folder.path / f"{arguments.what}.png"
+    if arguments.output:
+        path = Path(arguments.output)
+        _check_replaceable(path)
     if arguments.what == "curves":
         pictures.curves(folder, path)
     else:
@@ -196,6 +199,18 @@ def do_show(arguments: argparse.Namespace) -> None:
             draw = getattr(pictures, arguments.what)
             draw(networks[0], open_data_of(checkpoints, arguments.data), path)
     print(path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises UsageError unless a picture may be written there: over nothing but another of ours."""
+    from tinyalex.canvas import is_ours
+
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"Pictures are PNG files, and {path} is not named so: give a name.png.")
+    if path.exists() and not is_ours(path):
+        raise UsageError(
+            f"{path} is in the way: it is no picture that tinyalex drew. Give another --output."
+        )
 
 
 def do_reproduce(arguments: argparse.Namespace) -> None:

@@ -217,7 +217,8 @@ def _unused(name: str) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The error for a file or folder of a run that cannot be written."""
-    return WriteError(
-        f"Cannot write {path}: {error.strerror}. Free some space, or choose a folder that you may "
-        "write to with --output-dir."
-    )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        remedy = "There is a file where a folder is needed: choose another with --output-dir."
+    else:
+        remedy = "Free some space, or choose a folder that you may write to with --output-dir."
+    return WriteError(f"Cannot write {path}: {error.strerror}. {remedy}")

@@ -58,7 +58,7 @@ def conclusion(progress: Progress, folder: Path, steps: int) -> list[str]:
     """What was reached, where it is, and what to try next. steps: those of all epochs."""
     best = progress.best
     if best is None:
-        reached = f"Stopped at step {progress.step}, before the end of the first epoch."
+        reached = "No epoch has ended, so nothing was validated."
     elif "val_top1_error" in best:
         error = 100 * best["val_top1_error"]
         reached = (
@@ -70,14 +70,16 @@ def conclusion(progress: Progress, folder: Path, steps: int) -> list[str]:
             f"Training top-1 error {100 * best['top1_error']:.2f} % after epoch {best['epoch']}; "
             "there are no validation images."
         )
-    # Only --max-steps ends a run before its first epoch, and is saved with it.
-    onward = f"train --resume {folder} --max-steps {steps}"
-    following = f"eval {folder} --crops 10" if best else onward
-    return [
+    lines = [
         reached,
         f"Weights, log and pictures: {folder} (look at curves.png and predictions.png)",
-        f"Next: tinyalex {following}",
     ]
+    if progress.batch:  # only --max-steps ends a run inside an epoch, and is saved with it
+        lines.insert(0, f"Stopped at step {progress.step} of {steps}.")
+        lines.append(f"Next: tinyalex train --resume {folder} --max-steps {steps}")
+    if best:
+        lines.append(f"Next: tinyalex eval {folder} --crops 10")
+    return lines
 
 
 def what_fits(error: DeviceMemoryError, architecture: Architecture, gpus: int) -> str:

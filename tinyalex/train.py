@@ -102,7 +102,7 @@ class Trainer:
         if self.recipe.batch_size > count:
             raise UsageError(
                 f"--batch-size {self.recipe.batch_size} is larger than the data: "
-                f"{self.dataset.name} has {count} training images."
+                f"{self.dataset.name} has {count} training images. Give -b {count} or less."
             )
         self.epoch_batches = -(-count // self.recipe.batch_size)
 
@@ -149,6 +149,10 @@ class Trainer:
         with closing(self.folder), Stop() as self.stop:
             for text in introduction(self.architecture, self.dataset, self.ops.name):
                 self.say(text)
+            if self.ops.name == "reference" and (
+                self.config.gpus != Config.gpus or self.config.precision != Config.precision
+            ):
+                self.say("note: --gpus and --precision say nothing to the reference backend")
             if self.finished:
                 self.say(nothing_left(self.progress, self.config, self.folder.path))
             else:

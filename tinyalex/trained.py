@@ -42,21 +42,28 @@ def load_networks(
 def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset:
     """The images at `path`, or those of the training, labelled by the checkpoints' classes.
 
-    Of the training's own images the same are held out as then; others are taken whole. Raises
-    DataError if another of the networks, trained on the same --data, held out others than this one.
+    Of the training's own images, moved or packed since too, the same are held out as then; others
+    are taken whole. Raises DataError if another of the networks, trained on the same --data, held
+    out others than this one.
     """
     state, *others = checkpoints
     config = from_mapping(state.config, Config(), "the checkpoint")
     path = path or config.data
-    dataset = open_data(
-        path,
-        state.network.data.image_size,
-        config.seed,
-        state.classes,
-        hold_out=same_data(path, config.data),
-        max_pixels=config.max_pixels,
-        on_bad_image=config.on_bad_image,
-    )
+
+    def opened(hold_out: bool) -> Dataset:
+        return open_data(
+            path,
+            state.network.data.image_size,
+            config.seed,
+            state.classes,
+            hold_out=hold_out,
+            max_pixels=config.max_pixels,
+            on_bad_image=config.on_bad_image,
+        )
+
+    dataset, own = opened(True), same_data(path, config.data)
+    if not own and contents(dataset) != state.data:
+        dataset = opened(False)
     held_out = contents(dataset)["val"] if others else {}  # takes time: all names are hashed
     for other in others:
         same = same_data(path, other.config.get("data"))
