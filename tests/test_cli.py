@@ -123,8 +123,11 @@ def test_images_of_the_training_are_known_wherever_they_are(photos, tmp_path, ca
     folder, pack = tmp_path / "run", tmp_path / "pack"
     argv = ["train", "--data", str(photos), *TINY, "--max-steps", "1", "--output-dir", str(folder)]
     assert main(argv) == 0
+    capsys.readouterr()
     assert main(["data", "pack", str(photos), "-o", str(pack), "--size", "32"]) == 0
+    assert f"Next: tinyalex train --data {pack} --arch mini" in capsys.readouterr().out
     moved = photos.rename(photos.with_name("moved"))
+    refused(capsys, 4, photos, "--data", argv=["eval", folder])
     for data, images in ((moved, 3), (pack, 3), (pictures(tmp_path / "others", 13, 0), 39)):
         capsys.readouterr()
         assert main(["eval", str(folder), "--json", "--data", str(data)]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
     """
     state, *others = checkpoints
     config = from_mapping(state.config, Config(), "the checkpoint")
+    if path is None and config.data and not os.path.exists(config.data):
+        raise DataError(
+            f"The images of the run are no longer in {config.data}. Say with --data where they are."
+        )
     path = path or config.data
 
     def opened(hold_out: bool) -> Dataset:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tinyalex.architectures import ARCHITECTURES
 from tinyalex.data.bad import note_on
 from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
 from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
@@ -83,7 +84,9 @@ def pack(
         ) from cause
     for note in notes:
         say(f"note: {note}")
-    say(f"Next: tinyalex train --data {target}")
+    fitting = [name for name, a in ARCHITECTURES.items() if a.data.image_size <= size]
+    network = f" --arch {fitting[0]}" if fitting and "alexnet" not in fitting else ""
+    say(f"Next: tinyalex train --data {target}{network}")
 
 
 def _is_finished(target: Path, size: int) -> bool:
