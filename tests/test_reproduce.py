@@ -447,7 +447,7 @@ def test_the_signal_and_the_loss_of_both_networks(images, folder):
     assert rows["fc8"][0] == f"{signal['std']:.2g} ({100 * signal['share']:.2g} %)"
     assert rows["conv1"][0].endswith("(100 %)")
     for at, name in enumerate(("mini", "mini+paper-init")):
-        run = RunFolder(folder / "runs" / f"pictures-{name}-lr0.005-seed0")
+        run = RunFolder(folder / "runs" / f"pictures-{name}-lr0.0035-seed0")
         (last,) = (r for r in run.records() if r["event"] == "epoch")
         assert found["ends"][name]["loss"] == [last["loss"]]
         assert rows["loss in the last epoch"][at] == f"{last['loss']:.4f}"
