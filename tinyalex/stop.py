@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 from tinyalex.errors import TinyalexError
 
@@ -34,11 +34,6 @@ class Stop:
         for n in self._before:
             signal.signal(n, signal.SIG_DFL)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         for n, handler in self._before.items():
             signal.signal(n, handler)
