@@ -14,9 +14,9 @@ import sys
 import timeit
 from dataclasses import replace
 
-from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
-from tinyalex.workload import Work, peak_bytes, reference_calls
+from tinyalex.bench.workload import Work, peak_bytes, reference_calls
+from tinyalex.net.presets import get_architecture
 
 # Images a step, side of a crop, classes: each line of the table varies one of them.
 GROWTH = {

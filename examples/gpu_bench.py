@@ -24,13 +24,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where tinyalex is not installed
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before Numba is imported, here and by the children
 
-from tinyalex import doctor
-from tinyalex.architectures import get_architecture
 from tinyalex.backend import PRECISIONS, get_backend
-from tinyalex.draws import training_draws
-from tinyalex.network import Network
-from tinyalex.optimizer import SGD
-from tinyalex.workload import COLOUR, RATE, Work
+from tinyalex.bench.workload import COLOUR, RATE, Work
+from tinyalex.net.draws import training_draws
+from tinyalex.net.network import Network
+from tinyalex.net.optimizer import SGD
+from tinyalex.net.presets import get_architecture
+from tinyalex.system import doctor
 
 ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
 TORCH = ("eager", "compile", "graph")
@@ -68,8 +68,8 @@ def torch_step(work, how):
     import torch
     import torch.nn.functional as F
 
-    from tinyalex.rows import Dropout
-    from tinyalex.torch_twin import Twin
+    from tinyalex.judge.torch_twin import Twin
+    from tinyalex.net.layers import Dropout
 
     class TwinOnGPU(Twin):
         def apply(self, row, x, draws):

@@ -14,14 +14,14 @@ import time
 
 import numpy as np
 
-from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, keep_in_memory, mean_and_colour
-from tinyalex.draws import centre_draws, initial_parameters
-from tinyalex.evaluate import evaluate
-from tinyalex.network import Network
-from tinyalex.optimizer import SGD
+from tinyalex.measure.evaluate import evaluate
+from tinyalex.net.draws import centre_draws, initial_parameters
+from tinyalex.net.network import Network
+from tinyalex.net.optimizer import SGD
+from tinyalex.net.presets import get_architecture
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("photos", help="folder, .zip or .tar with a folder of photos per class")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tinyalex.gradcheck import apart, check_op
+from tinyalex.judge.gradcheck import apart, check_op
 
 
 def leaky_relu(x, slope):

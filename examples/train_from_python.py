@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, mean_and_colour
-from tinyalex.draws import initial_parameters, training_draws
-from tinyalex.evaluate import evaluate
-from tinyalex.network import Network
-from tinyalex.optimizer import SGD
+from tinyalex.measure.evaluate import evaluate
+from tinyalex.net.draws import initial_parameters, training_draws
+from tinyalex.net.network import Network
+from tinyalex.net.optimizer import SGD
+from tinyalex.net.presets import get_architecture
 
 ops, mini = get_backend("reference"), get_architecture("mini")
 data = open_data(None, mini.data.image_size, seed=0)

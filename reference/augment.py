@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyalex.reference.pieces import in_pieces, in_runs
+from tinyalex.reference.threads import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_pieces, in_runs
-from tinyalex.shapes import conv_size
+from tinyalex.net.shapes import conv_size
+from tinyalex.reference.threads import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 Cache = tuple[Array, Array, int, int, int]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_pieces
+from tinyalex.reference.threads import in_pieces
 
 Array = npt.NDArray[Any]
 Cache = tuple[Array, Array]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.reference.pieces import in_pieces, in_runs
+from tinyalex.reference.threads import in_pieces, in_runs
 
 Array = npt.NDArray[Any]
 Sum = Callable[[Array], Array]

@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky, Sutskever, Hinton 2012) as software to run, read and check.
 
-Start at `tinyalex.train`, which runs the whole from top to bottom, or at
-`tinyalex.architectures`, where the networks stand as tables. The layers themselves are in
+Start at `tinyalex.training.loop`, which runs the whole from top to bottom, or at
+`tinyalex.net.presets`, where the networks stand as tables. The layers themselves are in
 `tinyalex.reference`.
 """
 

@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> int:
-    """`tinyalex.cli.main`, and no traceback if Ctrl-C comes while it is being loaded.
+    """`tinyalex.cli.parser.main`, and no traceback if Ctrl-C comes while it is being loaded.
 
     Letters of a file's name that the terminal does not have are written as escapes.
     """
@@ -13,10 +13,10 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        from tinyalex import cli
+        from tinyalex.cli import parser
     except KeyboardInterrupt:
         return 130
-    return cli.main()
+    return parser.main()
 
 
 if __name__ == "__main__":

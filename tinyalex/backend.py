@@ -27,8 +27,8 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
-from tinyalex import doctor, memory
 from tinyalex.errors import UsageError
+from tinyalex.system import doctor, memory
 
 Array = Any
 """A NumPy array, or the array type of another backend: made by `asarray`, read by `to_numpy`."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tinyalex.data.dataset import Split
 from tinyalex.data.parallel import in_order
-from tinyalex.draws import ORDER, SAMPLE
+from tinyalex.seeds import ORDER, SAMPLE
 
 _AHEAD = 2  # batches under way while one is used
 KEEP_BYTES = 2**30

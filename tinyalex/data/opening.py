@@ -9,15 +9,15 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinyalex.data.bad import without_bad_images
-from tinyalex.data.cifar import cifar
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.data.decode import SUFFIXES
-from tinyalex.data.folders import class_folders
-from tinyalex.data.ilsvrc import mounted
+from tinyalex.data.formats.cifar import cifar
+from tinyalex.data.formats.folders import class_folders
+from tinyalex.data.formats.ilsvrc import mounted
+from tinyalex.data.formats.packed import Rows, packed
 from tinyalex.data.layout import Groups, Images, Layout, Source, how_many, names_in, some
-from tinyalex.data.packed import Rows, packed
 from tinyalex.data.storage import Storage, open_storage
+from tinyalex.data.unreadable import without_bad_images
 from tinyalex.errors import DataError
 
 

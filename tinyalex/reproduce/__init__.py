@@ -15,7 +15,7 @@ from tinyalex.reproduce.page import write_page
 from tinyalex.reproduce.race import RELU_VS_TANH
 from tinyalex.reproduce.sharing import SHARING
 from tinyalex.reproduce.views import VIEWS
-from tinyalex.stop import StoppedBySignal
+from tinyalex.system.signals import StoppedBySignal
 
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e for e in (RELU_VS_TANH, *ABLATIONS, INITIAL, SHARING, *LOOKING, VIEWS)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyalex import show_experiments
-from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.data import open_data
+from tinyalex.net.layers import Conv2d
+from tinyalex.net.presets import Architecture, get_architecture
+from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, difference
 from tinyalex.reproduce.training import counted, setting, train
-from tinyalex.rows import Conv2d
 
 # Labels to changes. The first is what the others are held against.
 Variants = Mapping[str, str]
@@ -90,7 +90,7 @@ def answer(title: str, found: Mapping[str, Mapping[str, Spread]], how: str) -> A
         for label, spreads in found.items()
     }
     return Answer(
-        show_experiments.dots(errors, title, how),
+        figures.dots(errors, title, how),
         "; ".join(words) + ".",
         how,
         columns,

@@ -10,9 +10,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyalex import canvas
 from tinyalex.errors import WriteError
-from tinyalex.files import write_whole
+from tinyalex.figures import canvas
+from tinyalex.system.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tinyalex import checkpoint, show_experiments
-from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
-from tinyalex.differences import initial_signal
 from tinyalex.errors import UsageError
+from tinyalex.measure.image_signal import Signal, as_dict
+from tinyalex.net.presets import get_architecture
+from tinyalex.reports.differences import initial_signal
+from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
 from tinyalex.reproduce.training import Record, counted, run_folder, setting, train
-from tinyalex.run import RunFolder
-from tinyalex.signal import Signal, Standstill, as_dict
+from tinyalex.runs import checkpoint
+from tinyalex.runs.folder import RunFolder
+from tinyalex.training.standstill import Standstill
 
 REAL = "alexnet"  # its signal is measured beside that of the trained network: it takes seconds
 CHANGE = "+paper-init"
@@ -68,7 +70,7 @@ def initial(request: Request, title: str) -> Answer:
         "ends": {n: {key: spread.values for key, spread in end.items()} for n, end in ends.items()},
     }
     return Answer(
-        show_experiments.initial({n: signals[n] for n in networks}, losses, chance, title, how),
+        figures.initial({n: signals[n] for n in networks}, losses, chance, title, how),
         in_words(signals, {n: end["loss"].mean for n, end in ends.items()}, chance, epochs),
         how,
         ("std over images (its share)", *signals),

@@ -12,21 +12,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyalex import neighbors, pictures, show, show_units
-from tinyalex.architectures import Architecture, get_architecture
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError, nearest
-from tinyalex.evaluate import measured_on, probabilities, rank_of_label
-from tinyalex.neighbors import LAYER, NEAREST, PIXELS
-from tinyalex.network import Network
-from tinyalex.reproduce.ablations import schedule
-from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
-from tinyalex.reproduce.training import run_folder, setting, train
-from tinyalex.rows import Conv2d
-from tinyalex.show_units import Block
-from tinyalex.trained import load_networks, open_data_of
-from tinyalex.units import (
+from tinyalex.figures import draw, run_figures, unit_figures
+from tinyalex.figures.unit_figures import Block
+from tinyalex.measure import neighbors
+from tinyalex.measure.evaluate import measured_on, probabilities, rank_of_label
+from tinyalex.measure.neighbors import LAYER, NEAREST, PIXELS
+from tinyalex.measure.units import (
     PATCHES,
     colour_specificity,
     excited,
@@ -38,6 +32,13 @@ from tinyalex.units import (
     strip,
     towers,
 )
+from tinyalex.net.layers import Conv2d
+from tinyalex.net.network import Network
+from tinyalex.net.presets import Architecture, get_architecture
+from tinyalex.reproduce.ablations import schedule
+from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
+from tinyalex.reproduce.training import run_folder, setting, train
+from tinyalex.runs.weights import load_networks, open_data_of
 
 IMAGES = 2000  # from which the strongest responses are taken
 UNITS, UNITS_OF_ONE = 4, 16  # of each layer, and of a layer that is looked at alone
@@ -125,7 +126,7 @@ def maps(request: Request, title: str) -> Answer:
     chance = purity_by_chance(labels)
     how = f"{how}; {len(chosen):,} {which} images"
     return Answer(
-        show_units.patches(blocks, title, how),
+        unit_figures.patches(blocks, title, how),
         purity_in_words(pure, chance),
         how,
         (
@@ -179,7 +180,7 @@ def filters(request: Request, title: str) -> Answer:
     count = towers(networks[0])
     found = [
         [Spread(tuple(map(float, half))) for half in np.split(scores, count)]
-        for scores in (colour_specificity(pictures.first_kernels(n)[1]) for n in networks)
+        for scores in (colour_specificity(draw.first_kernels(n)[1]) for n in networks)
     ]
     names = [f"tower {'ab'[tower]}" for tower in range(count)] if count > 1 else ["all kernels"]
     rows = [
@@ -197,9 +198,9 @@ def filters(request: Request, title: str) -> Answer:
         for run, name, mean, above in rows
         if run == "1"
     ]
-    weight = pictures.first_kernels(networks[0])[1]
+    weight = draw.first_kernels(networks[0])[1]
     return Answer(
-        show.filters(weight, count, title, how, labels),
+        run_figures.filters(weight, count, title, how, labels),
         towers_in_words(found),
         how,
         ("run", "kernels of", "colour-specificity, mean", "above one half"),
@@ -236,7 +237,7 @@ def predictions(request: Request, title: str) -> Answer:
     """Figure 4, left: eight images and the five most probable classes of each."""
     (network,), dataset, how = look(request)
     split, which = measured_on(dataset)
-    chosen = pictures.examples(dataset)
+    chosen = draw.examples(dataset)
     images, labels = np.stack([split.read(int(i)) for i in chosen]), split.labels[chosen]
     probs = probabilities([network], images)
     rank = rank_of_label(probs, labels)
@@ -248,7 +249,7 @@ def predictions(request: Request, title: str) -> Answer:
     first, five = np.count_nonzero(rank < 1), np.count_nonzero(rank < 5)
     how = f"{how}; {which} images"
     return Answer(
-        show.predictions(images, probs, labels, dataset.titles, title, how),
+        run_figures.predictions(images, probs, labels, dataset.titles, title, how),
         f"Of these {len(chosen)} images, {first} are right at first guess, and {five} have their "
         "class among the five most probable.",
         how,
@@ -275,7 +276,7 @@ def alike(request: Request, title: str) -> Answer:
     (_, layer, _), (_, pixels, _), _ = rows
     how = f"{how}; {len(found.queries):,} validation, {len(found.points):,} training images"
     return Answer(
-        pictures.neighbors_figure(found, dataset, title, how),
+        draw.neighbors_figure(found, dataset, title, how),
         f"Of the {NEAREST} training images nearest in the {LAYER}, {layer} % are of the same "
         f"class; of the nearest in pixels {pixels} %; by chance {100 * chance:.1f} % would be.",
         how,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tinyalex import __version__
 from tinyalex.errors import TinyalexError, WriteError
-from tinyalex.files import write_whole
 from tinyalex.reproduce.experiment import Experiment, Request
+from tinyalex.system.files import write_whole
 
 NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import mean
 
-from tinyalex import show_experiments
-from tinyalex.architectures import get_architecture
 from tinyalex.errors import DivergedError
+from tinyalex.net.presets import get_architecture
+from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request
 from tinyalex.reproduce.training import Record, counted, setting, train
 
@@ -145,7 +145,7 @@ def race(request: Request, title: str) -> Answer:
             )
     how = setting(request, name, longest, len(seeds))
     return Answer(
-        show_experiments.race(histories, TARGET, title, how),
+        figures.race(histories, TARGET, title, how),
         in_words(epochs["ReLU"], epochs["tanh"], longest),
         how,
         ("unit", "rate", "seed", "epochs to 25 % training error", "training error at the end"),

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex import show_experiments
-from tinyalex.architectures import get_architecture
 from tinyalex.backend import get_backend
 from tinyalex.data import open_data
+from tinyalex.net.layers import Augment, Conv2d
+from tinyalex.net.presets import get_architecture
+from tinyalex.net.shapes import Layer, layers
+from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request
-from tinyalex.rows import Augment, Conv2d
-from tinyalex.shapes import Layer, layers
 
 Array = npt.NDArray[np.float32]
 
@@ -153,7 +153,7 @@ def sharing(request: Request, title: str) -> Answer:
     own = counts[f"{name} {first.row.name}"]
     parameters = {kind: numbers[0] for kind, numbers in own.items()}
     return Answer(
-        show_experiments.sharing(images, maps, correlations, parameters, title, how),
+        figures.sharing(images, maps, correlations, parameters, title, how),
         in_words(own, f"{name}'s {first.row.name}", correlations),
         how,
         ("layer", "connected as", "parameters", "connections", "correlation after a shift"),

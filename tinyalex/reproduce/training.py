@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tinyalex import checkpoint
-from tinyalex.config import Config, differing, from_mapping
 from tinyalex.errors import UsageError
 from tinyalex.reproduce.experiment import Request
-from tinyalex.stop import StoppedBySignal
-from tinyalex.train import Trainer
+from tinyalex.runs import checkpoint
+from tinyalex.runs.config import Config, differing, from_mapping
+from tinyalex.system.signals import StoppedBySignal
+from tinyalex.training.loop import Trainer
 
 Record = dict[str, Any]
 LOG = 10**9  # steps between log lines: an experiment tells of epochs

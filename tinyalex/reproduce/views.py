@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tinyalex import show_experiments
-from tinyalex.architectures import Architecture
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import DataError
-from tinyalex.evaluate import Scores, evaluate, interval
+from tinyalex.measure.evaluate import Scores, evaluate, interval
+from tinyalex.net.presets import Architecture
+from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request
 from tinyalex.reproduce.looking import look
 
@@ -48,7 +48,7 @@ def views(request: Request, title: str) -> Answer:
         for label, scores in found.items()
     ]
     return Answer(
-        show_experiments.intervals(
+        figures.intervals(
             {
                 label: [(error, *interval(error, images)) for error in errors(scores)]
                 for label, scores in found.items()

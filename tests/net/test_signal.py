@@ -1,0 +1,105 @@
+"""What of the images arrives at each layer, and the warning when a loss stands at ln(classes)."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tinyalex import reference
+from tinyalex.cli.parser import main
+from tinyalex.data import open_data
+from tinyalex.measure.image_signal import image_signal
+from tinyalex.net.draws import centre_draws, initial_parameters
+from tinyalex.net.network import Network
+from tinyalex.net.presets import get_architecture
+from tinyalex.reports.differences import COMPARED, initial_signal
+from tinyalex.runs.progress import Progress
+from tinyalex.training.standstill import Standstill
+
+
+def network(name):
+    architecture = get_architecture(name)
+    size = architecture.data.image_size
+    mean = np.full((size, size, 3), 120, np.float32)
+    return Network(architecture, reference, initial_parameters(architecture, 0), mean)
+
+
+def images(count):
+    split = open_data(None, 32, seed=0).train
+    return np.stack([split.read(i) for i in range(count)])
+
+
+def test_signal_is_the_spread_over_images():
+    mini, pictures = network("mini"), images(6)
+    logits, _ = mini.forward(pictures, centre_draws(mini.architecture.data, 6))
+    found = image_signal(mini, pictures)
+    assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+    spread = logits - logits.mean(0)
+    std = math.sqrt((spread**2).mean())
+    assert found["fc8"].std == pytest.approx(std, rel=1e-5)
+    assert found["fc8"].share == pytest.approx(std / math.sqrt((logits**2).mean()), rel=1e-5)
+
+
+def test_equal_images_have_no_signal():
+    found = image_signal(network("mini"), np.repeat(images(1), 4, 0))
+    assert all(signal.share < 1e-6 for signal in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "std"),
+    [("alexnet", 0.053), ("paper", 0.0035), ("2012", 0.053)],
+)
+def test_signal_of_the_presets(name, std):
+    """Expected: measured with PyTorch on 48 photos of ImageNet, mean of two seeds."""
+    found = initial_signal(get_architecture(name), reference)["fc8"].std
+    assert found == pytest.approx(std, rel=0.2)
+
+
+def stood_still(name, loss):
+    progress, told = Progress(), []
+    standstill = Standstill(network(name), progress)
+    for progress.step in range(1, 3 * Standstill.STEPS + 1):
+        if text := standstill.after_step(loss, images(8)):
+            told.append((progress.step, text))
+    return told
+
+
+def test_a_network_that_answers_all_images_alike_is_told_of_once():
+    ((step, text),) = stood_still("mini+paper-init", math.log(10) + 0.01)
+    assert step == Standstill.STEPS
+    assert "ln(classes) = 2.303" in text
+    share = image_signal(network("mini+paper-init"), images(8))["fc8"].share
+    assert f"fc8 {100 * share:.2g} %" in text
+
+
+def test_a_loss_elsewhere_or_a_sound_signal_is_no_standstill():
+    assert not stood_still("mini+paper-init", 2.2)
+    assert not stood_still("mini", math.log(10))
+
+
+def test_training_warns_and_writes_it_down(tmp_path, capsys):
+    argv = ["train", "--arch", "mini+paper-init", "--max-steps", "101", "-b", "16"]
+    assert main([*argv, "--output-dir", str(tmp_path)]) == 0
+    assert "The loss has stood at 2.3" in capsys.readouterr().out
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    (note,) = [r for r in records if r["event"] == "note"]
+    assert note["step"] == 100
+
+
+def test_summary_compares_the_networks(capsys):
+    assert main(["summary", "--compare", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert tuple(found["networks"]) == tuple(found["signal"]) == COMPARED
+    differences = {d["aspect"]: d["values"] for d in found["differences"]}
+    assert differences["initial std of conv1 to conv5"]["paper"] == "0.01 0.01 0.01 0.01 0.01"
+    assert differences["input, pixels"]["2012"] == "224, 3 zeros right and below"
+    assert differences["layer 1"]["2012"] == "conv, norm, pool, ReLU"
+    assert all(d["source"] and len(set(d["values"].values())) > 1 for d in found["differences"])
+    assert found["signal"]["alexnet"]["fc8"]["share"] > 5 * found["signal"]["paper"]["fc8"]["share"]
+
+    assert main(["summary", "--compare"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert "initial std of conv1 to conv5\n  0.01 0.01 0.03 0.03 0.03" in text

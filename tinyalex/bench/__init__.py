@@ -1,0 +1,1 @@
+"""How fast the reference is, by layer and beside PyTorch."""

@@ -1,0 +1,194 @@
+"""How fast the reference trains and infers, and in how much memory, beside PyTorch.
+
+Each system runs in a process of its own, because the threads of one would spin beside the other,
+and the systems take turns, so that a machine whose speed drifts treats them alike. Ratios are taken
+within a round.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+import timeit
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from tinyalex.backend import get_backend
+from tinyalex.bench.layer_times import layer_times
+from tinyalex.bench.workload import Work, peak_bytes, reference_calls, torch_calls
+from tinyalex.errors import TinyalexError, UsageError
+from tinyalex.net.presets import get_architecture
+
+REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long
+MODES = ("training", "inference")
+
+TORCH: dict[str, Literal["module", "band"]] = {
+    "torch, nn.LocalResponseNorm's method": "module",
+    "torch, LRN as a 1x1 band convolution": "band",
+}
+
+
+def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[str, Any]:
+    """Speed of training steps and of inference, interleaved, and of each layer of the reference.
+
+    `training` and `inference`: see `_speeds`; what `training` holds stands at the top as well.
+    `peak_bytes`: the most memory that each system's process had. `layers`: see `layer_times`.
+    """
+    get_architecture(arch)  # raises UsageError here, not in each child
+    if against == "torch" and not find_spec("torch"):
+        raise UsageError(
+            "--against torch needs PyTorch, which is not installed: pip install 'tinyalex[parity]'."
+        )
+    systems = ["reference", *(TORCH if against == "torch" else ())]
+    children: dict[str, _Child] = {}
+    seconds: dict[str, dict[str, list[float]]] = {m: {s: [] for s in systems} for m in MODES}
+    try:
+        for system in systems:
+            children[system] = _Child(system, arch, batch_size)
+        for _ in range(rounds):
+            for mode in MODES:
+                for system, child in children.items():
+                    time.sleep(REST)
+                    seconds[mode][system].append(child.ask(mode))
+        peaks = {system: child.ask("peak") for system, child in children.items()}
+        per_layer = children["reference"].ask("layers")
+    finally:
+        for child in children.values():
+            child.end()
+    speeds = {mode: _speeds(seconds[mode], batch_size) for mode in MODES}
+    return {
+        "architecture": arch,
+        "batch_size": batch_size,
+        "rounds": rounds,
+        **speeds["training"],
+        **speeds,
+        "peak_bytes": peaks,
+        "layers": per_layer,
+    }
+
+
+def _speeds(seconds: Mapping[str, Sequence[float]], batch_size: int) -> dict[str, Any]:
+    """Images a second, median, of each system; the first is the reference.
+
+    With others: `torch` is the fastest of them, `ratio` the median over the rounds of the
+    reference's speed over its, `ratio_range` that of all rounds, `ratios` both for each.
+    """
+    reference, *others = seconds
+    speed = {system: batch_size / statistics.median(s) for system, s in seconds.items()}
+    found: dict[str, Any] = {"reference": speed[reference], "images_per_second": speed}
+    if others:
+        ratios = {s: _ratios(seconds[reference], seconds[s]) for s in others}
+        fastest = max(others, key=speed.__getitem__)
+        low, middle, high = ratios[fastest]
+        found |= {"torch": speed[fastest], "torch_version": fastest, "ratio": middle}
+        found |= {"ratio_range": (low, high), "ratios": ratios}
+    return found
+
+
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Lowest, median and highest speed of ours over theirs, round by round."""
+    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
+    return ratios[0], statistics.median(ratios), ratios[-1]
+
+
+def table(found: dict[str, Any]) -> str:
+    """What bench found, for people."""
+    lines = [
+        f"{found['architecture']}, batch {found['batch_size']}: one training step of the reference",
+        f"{'layer':<8} {'forward ms':>11} {'backward ms':>12} {'GFLOP/s':>8} {'products ms':>12} "
+        f"{'share':>6}",
+    ]
+    for row in found["layers"]:
+        times, products = row["forward"] + row["backward"], row["products"]
+        line = f"{row['name']:<8} {row['forward']:>11.1f} {row['backward']:>12.1f}"
+        if products:
+            line += f" {row['gflops']:8.0f} {products:>12.1f} {100 * products / times:>4.0f} %"
+        lines.append(line)
+    products = sum(row["products"] for row in found["layers"])
+    lines += [
+        f"products: the layer's matrix products alone; in all {products:.0f} ms, which "
+        f"would be {1e3 * found['batch_size'] / products:.1f} images a second"
+    ]
+    for mode in MODES:
+        lines += ["", f"{mode}, images a second, median of {found['rounds']} rounds in turn:"]
+        for system, speed in found[mode]["images_per_second"].items():
+            line = f"  {system:<38} {speed:8.1f}"
+            if ratio := found[mode].get("ratios", {}).get(system):
+                low, middle, high = ratio
+                line += f"   reference is {middle:.2f} x as fast ({low:.2f} to {high:.2f})"
+            lines.append(line)
+    lines += ["", "memory of the process at its highest:"]
+    for system, n in found["peak_bytes"].items():
+        lines.append(f"  {system:<38} " + (f"{n / 2**20:8.0f} MiB" if n else " unknown"))
+    return "\n".join(lines)
+
+
+class _Child:
+    """A system under test in a process that answers one JSON line to each word."""
+
+    def __init__(self, system: str, arch: str, batch_size: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tinyalex.bench.bench", system, arch, str(batch_size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends its children
+        )
+        self.system = system
+        for mode in MODES:
+            self.ask(mode)  # the first time allocates and compiles
+
+    def ask(self, word: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(word + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; its error follows
+        answer = self.process.stdout.readline()
+        if not answer:
+            code = self.process.wait()
+            self.end()
+            raise TinyalexError(
+                f"The benchmark of {self.system!r} ended with code {code}; what it said of that "
+                "stands above. If memory was short (code -9 too), try a smaller --batch-size."
+            )
+        return json.loads(answer)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def _serve(system: str, arch: str, batch_size: int) -> None:
+    """The child's side: answers each word that comes in, with the seconds of a training step or an
+    inference, with the peak of its memory, or with the times of the layers."""
+    work = Work.of(get_architecture(arch), batch_size)
+    if system == "reference":
+        ops = get_backend("reference")
+        calls = reference_calls(work, ops)
+    else:
+        calls = torch_calls(work, TORCH[system])
+
+    def answer(word: str) -> Any:
+        if word == "layers":
+            return layer_times(work, ops)
+        if word == "peak":
+            return peak_bytes()
+        calls[word]()  # not timed: after its rest the processor is slow, by a tenth, for a while
+        return timeit.timeit(calls[word], number=1)
+
+    for line in sys.stdin:
+        print(json.dumps(answer(line.strip())), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    except MemoryError as error:
+        sys.exit(f"not enough memory: {error}")

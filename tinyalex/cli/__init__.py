@@ -1,0 +1,1 @@
+"""The `tinyalex` command: flags, and what each command does."""

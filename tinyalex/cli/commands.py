@@ -1,0 +1,274 @@
+"""What each command does with its flags. `do_` functions may return an exit code.
+
+Each imports what it needs when it runs, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from tinyalex.errors import DataError, UsageError
+from tinyalex.net.presets import ARCHITECTURES, check_towers, get_architecture
+from tinyalex.runs.config import Config, from_file, from_mapping
+
+
+def do_train(arguments: argparse.Namespace) -> None:
+    from tinyalex.runs import checkpoint
+    from tinyalex.training.loop import Trainer
+
+    config, resumed = Config(), None
+    if arguments.resume:
+        if "weights" in arguments:
+            raise UsageError(
+                "--resume goes on with a run's own weights; --weights starts a new run. Give one."
+            )
+        path = checkpoint.find(arguments.resume, "last.npz", "best.npz")
+        resumed = path, checkpoint.load(path)
+        saved = {name: value for name, value in resumed[1].config.items() if name != "output_dir"}
+        config = from_mapping(saved, config, str(path))
+    if arguments.config:
+        config = from_file(Path(arguments.config), config)
+    flags = {f.name for f in dataclasses.fields(Config)} & vars(arguments).keys()
+    config = from_mapping(
+        {name: getattr(arguments, name) for name in flags}, config, "the command line"
+    )
+    Trainer(dataclasses.replace(config, data=_absolute(config.data)), resumed).run()
+
+
+def _absolute(data: str | None) -> str | None:
+    """As a run keeps it, so that the run can be used from any folder."""
+    return None if data is None else os.path.abspath(data)
+
+
+def do_eval(arguments: argparse.Namespace) -> None:
+    from tinyalex.measure.evaluate import evaluate, interval, measured_on
+    from tinyalex.runs.weights import load_networks, open_data_of
+
+    checkpoints, networks = load_networks(arguments.runs)
+    dataset = open_data_of(checkpoints, arguments.data)
+    split, which = measured_on(dataset)
+    scores = evaluate(
+        networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers
+    )
+    found = {
+        "images": scores.images,
+        "crops": arguments.crops,
+        "networks": len(networks),
+        "loss": scores.loss,
+        "top1_error": scores.top1_error,
+        "top1_interval": interval(scores.top1_error, scores.images),
+        "top5_error": scores.top5_error,
+        "top5_interval": interval(scores.top5_error, scores.images),
+    }
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    views = "1 view" if arguments.crops == 1 else "10 views"
+    print(f"{dataset.name}: {scores.images:,} {which} images, {views}, {len(networks)} network(s)")
+    for note in dataset.notes:
+        print(f"note: {note}")
+    print(f"loss         {scores.loss:.4f}")
+    for top in ("top1", "top5"):
+        low, high = found[f"{top}_interval"]
+        print(
+            f"top-{top[3]} error  {100 * found[f'{top}_error']:.2f} %  "
+            f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
+        )
+
+
+def do_predict(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from tinyalex.data.decode import decode
+    from tinyalex.measure.evaluate import probabilities
+    from tinyalex.runs.weights import load_networks
+
+    checkpoints, networks = load_networks([arguments.source])
+    titles, max_pixels = checkpoints[0].titles, checkpoints[0].config.get("max_pixels")
+    size = networks[0].architecture.data.image_size
+    failed = 0
+    for path in arguments.images:
+        try:
+            image = decode(_read(path), size, path, max_pixels)
+        except DataError as error:  # the others may still be answered; the exit code tells
+            print(f"tinyalex: {error}", file=sys.stderr)
+            failed = error.exit_code
+            continue
+        probs = probabilities(networks, image[None], arguments.crops)[0]
+        best = np.argsort(-probs, kind="stable")[: arguments.topk]
+        answers = [{"class": titles[i], "probability": round(float(probs[i]), 6)} for i in best]
+        if arguments.json:
+            print(json.dumps({"image": path, "predictions": answers}))
+        else:
+            print(path)
+            for answer in answers:
+                print(f"  {100 * answer['probability']:6.2f} %  {answer['class']}")
+    return failed
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read the picture {path}: {error.strerror}.") from None
+
+
+def do_summary(arguments: argparse.Namespace) -> None:
+    from tinyalex.reports.summary import summary, table
+
+    if arguments.compare:
+        from tinyalex.backend import get_backend
+        from tinyalex.reports import differences
+
+        found = differences.compared(get_backend("auto"))
+        print(json.dumps(found) if arguments.json else differences.table(found))
+        return
+    architecture = get_architecture(arguments.arch)
+    print(json.dumps(summary(architecture)) if arguments.json else table(architecture))
+
+
+def do_gradcheck(arguments: argparse.Namespace) -> int:
+    from tinyalex.backend import get_backend
+    from tinyalex.judge.gradcheck import gradcheck
+
+    results = gradcheck(get_architecture(arguments.arch), get_backend("reference"), arguments.seed)
+    for result in results:
+        print(
+            f"{result.layer:<8} {result.kind:<22} {result.tensor:<8} {result.error:9.1e}  "
+            f"{'ok' if result.ok else 'WRONG'}"
+        )
+    wrong = sum(not result.ok for result in results)
+    print(f"{len(results)} gradients checked, {wrong} wrong")
+    return 1 if wrong else 0
+
+
+def do_compare(arguments: argparse.Namespace) -> None:
+    from tinyalex.backend import get_backend
+    from tinyalex.judge.compare import TOLERANCES, compare
+
+    gpus, architecture = Config(gpus=arguments.gpus).devices, get_architecture(arguments.arch)
+    check_towers(architecture, gpus)
+    if arguments.trace and len(gpus) < 2:
+        raise UsageError("--trace shows what two GPUs exchange: give --gpus 0,1, or 0,0 for one.")
+
+    def trace(tensor: str, size: int, source: int, target: int) -> None:
+        print(f"        tower {'ab'[source]} to {'ab'[target]}: {size:,} bytes, {tensor}")
+
+    traced = {"trace": trace} if arguments.trace else {}
+    ops = get_backend(arguments.backend, gpus, arguments.precision, **traced)
+    print(
+        f"{architecture.name}, {arguments.batch_size} images a step: the {ops.name} backend beside "
+        f"the reference, {arguments.precision}, within {TOLERANCES[arguments.precision]:g}"
+    )
+    compare(
+        architecture,
+        ops,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        precision=arguments.precision,
+        seed=arguments.seed,
+        say=print,
+    )
+    print("No tensor differs by more than its tolerance.")
+
+
+def do_show(arguments: argparse.Namespace) -> None:
+    from tinyalex.figures import draw
+    from tinyalex.runs import checkpoint
+    from tinyalex.runs.folder import RunFolder
+    from tinyalex.runs.weights import load_networks, open_data_of
+
+    if arguments.data and arguments.what in ("curves", "filters"):
+        raise UsageError(f"show {arguments.what} looks at no images, so --data says nothing to it.")
+    folder = RunFolder(checkpoint.find(arguments.source, "best.npz", "last.npz").parent)
+    path = folder.path / f"{arguments.what}.png"
+    if arguments.output:
+        path = Path(arguments.output)
+        _check_replaceable(path)
+    if arguments.what == "curves":
+        draw.curves(folder, path)
+    else:
+        checkpoints, networks = load_networks([arguments.source])
+        if arguments.what == "filters":
+            draw.filters(networks[0], path)
+        else:
+            picture = getattr(draw, arguments.what)
+            picture(networks[0], open_data_of(checkpoints, arguments.data), path)
+    print(path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises UsageError unless a picture may be written there: over nothing but another of ours."""
+    from tinyalex.figures.canvas import is_ours
+
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"Pictures are PNG files, and {path} is not named so: give a name.png.")
+    if path.exists() and not is_ours(path):
+        raise UsageError(
+            f"{path} is in the way: it is no picture that tinyalex drew. Give another --output."
+        )
+
+
+def do_reproduce(arguments: argparse.Namespace) -> None:
+    from tinyalex.reproduce import reproduce
+    from tinyalex.reproduce.experiment import Request
+
+    asked = ("arch", "epochs", "seeds", "backend", "quick", "layer")
+    values = {name: getattr(arguments, name) for name in asked}
+    folder, data = Path(arguments.output_dir), _absolute(arguments.data)
+    request = Request(folder=folder, data=data, run=arguments.source, **values)
+    reproduce(arguments.name, request)
+
+
+def do_bench(arguments: argparse.Namespace) -> None:
+    from tinyalex.bench.bench import bench, table
+
+    found = bench(arguments.arch, arguments.batch_size, arguments.rounds, arguments.against)
+    print(json.dumps(found) if arguments.json else table(found))
+
+
+def do_data_pack(arguments: argparse.Namespace) -> None:
+    from tinyalex.data.packing.pack import pack
+
+    packed = pack(
+        Path(arguments.source),
+        Path(arguments.output),
+        arguments.size,
+        workers=arguments.workers,
+        max_pixels=arguments.max_pixels,
+        on_bad_image=arguments.on_bad_image,
+    )
+    if packed:
+        fitting = [n for n, a in ARCHITECTURES.items() if a.data.image_size <= arguments.size]
+        network = f" --arch {fitting[0]}" if fitting and "alexnet" not in fitting else ""
+        print(f"Next: tinyalex train --data {arguments.output}{network}")
+
+
+def do_data_check(arguments: argparse.Namespace) -> int:
+    from tinyalex.data.checking.check import check
+
+    against = Path(arguments.against) if arguments.against else None
+    report = check(
+        Path(arguments.source),
+        against=against,
+        workers=arguments.workers,
+        max_pixels=arguments.max_pixels,
+    )
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(report) | {"usable": report.usable}))
+    else:
+        print("\n".join(report.lines()))
+    return 0 if report.usable else DataError.exit_code
+
+
+def do_doctor(arguments: argparse.Namespace) -> int:
+    from tinyalex.system.doctor import report
+
+    text, sound = report()
+    print(text)
+    return 0 if sound else 1

@@ -1,0 +1,304 @@
+"""The `tinyalex` command: its flags, and errors as one paragraph and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
+
+from tinyalex import __version__
+from tinyalex.backend import BACKENDS, PRECISIONS
+from tinyalex.cli import commands
+from tinyalex.errors import TinyalexError, UsageError, nearest
+from tinyalex.net.presets import ARCHITECTURES
+from tinyalex.runs.config import ON_BAD_IMAGE, Config
+
+RUN = "folder of a run, or an .npz file in it"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the nearest known flag or command in its error.
+
+    more: what stands below the help, line by line, and takes a moment to look up.
+    """
+
+    more: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        help = super().format_help()
+        return help if self.more is None else f"{help}\n{self.more()}\n"
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            hint = nearest(message.split()[2], self._option_string_actions)
+        if "invalid choice: '" in message:
+            wrong, known = message.split("invalid choice: '")[1].split("' (choose from ")
+            hint = nearest(wrong, [name.strip("' )") for name in known.split(", ")])
+        raise UsageError(f"{message}.{hint} See {self.prog} --help.")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"takes a whole number of {least} or more, not {text}")
+        return value
+
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0, or as `tinyalex.errors` says."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        for before, word in itertools.pairwise(["tinyalex", *argv]):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                where = f"The value of {word[:-1]}" if word else f"What follows {before}"
+                raise UsageError(f"{where} is empty. Is a variable of the shell not set?")
+        arguments, unknown = parser().parse_known_args(argv)
+        if unknown:
+            arguments.parser.error(f"unrecognized arguments: {shlex.join(unknown)}")
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+    except TinyalexError as error:
+        print(f"tinyalex: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tinyalex: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader, `| head` say, has had enough. Nothing may be flushed into the pipe any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # SIGPIPE, which Windows does not name
+    return int(code or 0)
+
+
+def parser() -> Parser:
+    """All commands and flags."""
+    top = Parser(
+        prog="tinyalex", description="AlexNet as it was in 2012: train it, read it, check it."
+    )
+    top.add_argument("--version", action="version", version=f"tinyalex {__version__}")
+    subparsers = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    def command(name: str, help: str, run: Any) -> Parser:
+        sub: Parser = subparsers.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run, parser=sub)
+        return sub
+
+    for add in (_train, _eval, _predict, _summary, _gradcheck, _compare, _show, _bench, _reproduce):
+        add(command)
+    _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
+    command("doctor", "what this machine has, and what to install", commands.do_doctor)
+    return top
+
+
+class Command(Protocol):
+    """Adds a command, by name, with what it does in words and as a function."""
+
+    def __call__(self, name: str, help: str, run: Any) -> Parser: ...
+
+
+def _train(command: Command) -> None:
+    sub = command(
+        "train", "train a network; without flags a small one on built-in images", commands.do_train
+    )
+    sub.add_argument(
+        "-c", "--config", metavar="FILE", help="TOML file of settings; flags win over it"
+    )
+    sub.add_argument("--resume", metavar="RUN", help=f"continue: {RUN}")
+    for field in dataclasses.fields(Config):
+        extra = field.metadata
+        flags = [*([extra["short"]] if extra["short"] else []), "--" + field.name.replace("_", "-")]
+        default = "" if field.default is None else f" (default: {field.default})"
+        sub.add_argument(
+            *flags,
+            dest=field.name,
+            type=extra["kind"],
+            choices=extra["choices"],
+            default=argparse.SUPPRESS,
+            metavar=None if extra["choices"] else extra["kind"].__name__.upper(),
+            help=extra["help"] + default,
+        )
+
+
+def _eval(command: Command) -> None:
+    sub = command(
+        "eval", "top-1 and top-5 error of one run, or of several averaged", commands.do_eval
+    )
+    sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
+    sub.add_argument("--data", help="images to use (default: those of the training)")
+    sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
+    sub.add_argument(
+        "-b", "--batch-size", type=whole(1), default=128, metavar="INT", help="images at once"
+    )
+    sub.add_argument(
+        "-j", "--workers", type=whole(0), default=2, metavar="INT", help="decoding threads"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _predict(command: Command) -> None:
+    sub = command("predict", "what a run sees in pictures", commands.do_predict)
+    sub.add_argument("source", metavar="RUN", help=RUN)
+    sub.add_argument("images", metavar="IMAGE", nargs="+", help="picture file")
+    sub.add_argument(
+        "--topk", type=whole(1), default=5, metavar="INT", help="classes to name (default: 5)"
+    )
+    sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
+    sub.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _summary(command: Command) -> None:
+    sub = command(
+        "summary", "layers, parameters, multiply-adds and memory of a network", commands.do_summary
+    )
+    _add_arch(sub, "alexnet")
+    sub.add_argument(
+        "--compare", action="store_true", help="how the networks called AlexNet differ, and why"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _gradcheck(command: Command) -> None:
+    sub = command(
+        "gradcheck", "check every gradient of a network numerically", commands.do_gradcheck
+    )
+    _add_arch(sub, "mini")
+    sub.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the numbers tried")
+
+
+def _compare(command: Command) -> None:
+    sub = command("compare", "hold a backend against the reference, op by op", commands.do_compare)
+    sub.add_argument("--backend", default="gpu", choices=BACKENDS, help="which (default: gpu)")
+    _add_arch(sub, "mini")
+    sub.add_argument("--steps", type=whole(1), default=1, metavar="INT", help="training steps")
+    sub.add_argument(
+        "-b", "--batch-size", type=whole(1), default=2, metavar="INT", help="images a step"
+    )
+    sub.add_argument("--gpus", default="0", metavar="STR", help="one GPU, or one for each tower")
+    sub.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of its products")
+    sub.add_argument("--trace", action="store_true", help="print what two GPUs exchange")
+    sub.add_argument(
+        "--seed", type=whole(0), default=0, metavar="INT", help="of images and weights"
+    )
+
+
+def _show(command: Command) -> None:
+    sub = command("show", "draw pictures of a run", commands.do_show)
+    what = ("curves", "filters", "predictions", "neighbors", "confusion")
+    sub.add_argument("what", choices=what, help="which picture")
+    sub.add_argument("source", metavar="RUN", help=RUN)
+    sub.add_argument("--data", help="images to use (default: those of the training)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="PNG to write (default: in the run)")
+
+
+def _bench(command: Command) -> None:
+    sub = command("bench", "speed per layer and of a whole training step", commands.do_bench)
+    _add_arch(sub, "alexnet")
+    sub.add_argument(
+        "-b", "--batch-size", type=whole(1), default=32, metavar="INT", help="images a step"
+    )
+    sub.add_argument("--against", choices=("torch",), help="measure this too, in turn")
+    sub.add_argument(
+        "--rounds", type=whole(1), default=5, metavar="INT", help="measurements of each"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _reproduce(command: Command) -> None:
+    sub = command(
+        "reproduce",
+        "the paper's experiments again, beside the paper's numbers",
+        commands.do_reproduce,
+    )
+    sub.more = _experiments
+    sub.add_argument("name", metavar="NAME", help="one of those below, or all, for a page of them")
+    sub.add_argument("--data", help="images to train on (default: the built-in ones)")
+    sub.add_argument("--arch", metavar="STR", help="network (default: the experiment's own)")
+    sub.add_argument("--epochs", type=whole(1), metavar="INT", help="of each run")
+    sub.add_argument("--seeds", type=whole(1), metavar="INT", help="runs of each network")
+    sub.add_argument(
+        "--run",
+        dest="source",
+        metavar="RUN",
+        help=f"a trained run to look at (default: train one): {RUN}",
+    )
+    sub.add_argument("--layer", metavar="STR", help="look at this convolution (default: at each)")
+    sub.add_argument("--backend", default="auto", choices=BACKENDS, help="who computes")
+    sub.add_argument("--quick", action="store_true", help="a size that ends within 3 minutes")
+    sub.add_argument(
+        "-o", "--output-dir", default="runs/reproduce", help="folder (default: runs/reproduce)"
+    )
+
+
+def _add_arch(parser: Parser, default: str) -> None:
+    parser.add_argument(
+        "--arch",
+        default=default,
+        metavar="STR",
+        help=f"network ({', '.join(ARCHITECTURES)}; mini+tanh is mini with a change), "
+        f"default {default}",
+    )
+
+
+def _add_data(parser: Parser) -> None:
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    help = "decode, crop and resize all images once, into one file that is mapped"
+    sub: Parser = subparsers.add_parser("pack", help=help, description=help)
+    sub.set_defaults(run=commands.do_data_pack, parser=sub)
+    sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
+    sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
+    sub.add_argument(
+        "--size", type=whole(1), default=256, metavar="INT", help="pixels (default: 256)"
+    )
+    _add_decoding(sub)
+    sub.add_argument(
+        "--on-bad-image",
+        default="error",
+        choices=ON_BAD_IMAGE,
+        help="end, or leave the image out (default: error)",
+    )
+
+    help = "say how a data set is laid out, what is wrong with it, and what to do"
+    sub = subparsers.add_parser("check", help=help, description=help)
+    sub.set_defaults(run=commands.do_data_check, parser=sub)
+    sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
+    sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
+    _add_decoding(sub)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_decoding(parser: Parser) -> None:
+    parser.add_argument(
+        "-j",
+        "--workers",
+        type=whole(1),
+        default=os.cpu_count() or 1,
+        metavar="INT",
+        help="threads (default: all)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=whole(1),
+        metavar="INT",
+        help="refuse larger pictures (default: 64 million)",
+    )
+
+
+def _experiments() -> str:
+    from tinyalex.reproduce import listing
+
+    return f"experiments:\n{listing()}"

@@ -1,0 +1,1 @@
+"""What `tinyalex data check` finds in a data set, and the words for it."""

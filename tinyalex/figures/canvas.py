@@ -1,0 +1,103 @@
+"""What all pictures share: the canvas, its colours and lettering, and how it is written.
+
+matplotlib is imported inside the functions, because commands that draw nothing should not wait for
+it; and never as pyplot, which keeps figures in global state and may look for a screen. Places and
+lengths are in pixels, from the top left corner.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyalex.errors import WriteError
+from tinyalex.system.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 128  # a power of two, so that pixels to inches and back is exact
+MARGIN, HEADER, FOOTER = 40, 80, 64
+HOW = 32  # what a line below the title takes more than HEADER
+
+TEXT, PALE, RULE = "#22272e", "#6a727d", "#d5d9de"
+BLUE, OCHRE, MIST = "#1f4e79", "#c27c1a", "#b9c6d6"
+BAR, TRUE_BAR = "#cdd8e4", "#ec7d75"  # light enough for dark text, and apart in grey
+
+
+def new_figure(width: int, height: int, title: str, how: str = "") -> Figure:
+    """White, with its title and, on a line below it, how the picture came about."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    write(figure, MARGIN, 48, shortened(title, 12, width - 2 * MARGIN), 12)
+    if how:
+        write(figure, MARGIN, 84, shortened(how, 9, width - 2 * MARGIN), 9, color=PALE)
+    return figure
+
+
+def add_axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
+    """Axes whose inside is this rectangle."""
+    w, h = figure.bbox.size
+    return figure.add_axes((x / w, 1 - (y + height) / h, width / w, height / h))
+
+
+def write(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
+    """Writes one line that stands on y. A $ in a class or folder name is a dollar sign."""
+    w, h = figure.bbox.size
+    figure.text(x / w, 1 - y / h, text, fontsize=size, parse_math=False, **{"color": TEXT} | style)
+
+
+def shortened(text: str, size: float, width: float) -> str:
+    """The text, its end replaced by an ellipsis if it is longer than `width`."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    def too_long(text: str) -> bool:
+        font = FontProperties(size=size)
+        points = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+        return bool(points * DPI / 72 > width)
+
+    if not too_long(text):
+        return text
+    fit = bisect_left(range(len(text)), True, key=lambda i: too_long(text[: i + 1] + "…"))
+    return text[:fit].rstrip() + "…"
+
+
+def dress(axes: Axes, name: str, unit: str) -> None:
+    """Quiet axes: `name` above on the left, `unit` below, whole numbers there, pale lines."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(name, loc="left", fontsize=10, color=TEXT, pad=20)
+    axes.set_xlabel(unit, fontsize=9, color=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(labelsize=9, color=RULE, labelcolor=TEXT)
+    axes.grid(axis="y", color=RULE, linewidth=0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(PALE)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a PNG by Matplotlib, which says so in each."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(200)
+    except OSError:  # a folder
+        return False
+    return start.startswith(b"\x89PNG") and b"Matplotlib" in start
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure as a PNG file; a picture already there is replaced by a whole one only."""
+    own = path.with_name(f".{path.name}.{os.getpid()}")  # a run and `show` may draw the same one
+    try:
+        with replacing(path, own) as file:
+            figure.savefig(file, format="png", dpi=DPI)
+    except OSError as error:
+        raise WriteError(
+            f"Cannot write the picture {path}: {error.strerror}. It needs a folder that exists, "
+            "that you may write to, and that has space left."
+        ) from error

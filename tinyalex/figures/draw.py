@@ -1,0 +1,139 @@
+"""The pictures of a run: what is taken from where.
+
+How they are drawn: `tinyalex.figures.run_figures` and `tinyalex.figures.unit_figures`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.data.batches import Pixels
+from tinyalex.data.dataset import Dataset, Split
+from tinyalex.errors import UsageError
+from tinyalex.figures import canvas, run_figures, unit_figures
+from tinyalex.measure.evaluate import confusion as count_confusions
+from tinyalex.measure.evaluate import measured_on, probabilities
+from tinyalex.measure.neighbors import LAYER, NEAREST, PIXELS, Neighbors
+from tinyalex.measure.neighbors import neighbors as find_neighbors
+from tinyalex.measure.units import towers
+from tinyalex.net.layers import Conv2d
+from tinyalex.net.network import Network
+from tinyalex.runs.config import Config, from_file
+from tinyalex.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXAMPLES, QUERIES = 8, 5  # of the paper's Figure 4, left and right
+BATCH = 128
+
+
+def curves(folder: RunFolder, path: Path) -> None:
+    """Loss and errors over the epochs. Raises UsageError if the folder does not hold them."""
+    for needed in (folder.path / "config.toml", folder.metrics):
+        if not needed.exists():
+            raise UsageError(
+                f"There is no {needed}, which the curves are drawn from. Name the folder that the "
+                "run was trained in, or copy the file from there."
+            )
+    config = from_file(folder.path / "config.toml", Config())
+    images = Path(config.data).name if config.data else "shapes"
+    canvas.save(
+        run_figures.curves(folder.records(), f"{config.architecture.name} on {images}"), path
+    )
+
+
+def filters(network: Network, path: Path) -> None:
+    """The first layer's kernels, tower a above tower b."""
+    name, weight = first_kernels(network)
+    title = f"{name} of {network.architecture.name}: {len(weight)} kernels"
+    canvas.save(run_figures.filters(weight, towers(network), title), path)
+
+
+def first_kernels(network: Network) -> tuple[str, npt.NDArray[np.float32]]:
+    """The first convolution's name and weights, (O, kh, kw, 3)."""
+    first = next(row for row in network.architecture.rows if isinstance(row, Conv2d))
+    return first.name, network.ops.to_numpy(network.parameters[f"{first.name}.weight"])
+
+
+def predictions(network: Network, dataset: Dataset, path: Path) -> None:
+    """Answers on images spread evenly over those that errors are measured on."""
+    (split, which), chosen = measured_on(dataset), examples(dataset)
+    images = np.stack([split.read(i) for i in chosen])
+    title = f"{network.architecture.name} on {which} images of {dataset.name}"
+    canvas.save(
+        run_figures.predictions(
+            images, probabilities([network], images), split.labels[chosen], dataset.titles, title
+        ),
+        path,
+    )
+
+
+def examples(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """Which of the images that errors are measured on stand for all: spread evenly over them."""
+    count = len(measured_on(dataset)[0].labels)
+    return np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
+
+
+def neighbors(network: Network, dataset: Dataset, path: Path) -> None:
+    """Validation images and the training images nearest to them in the last hidden layer."""
+    found = find_neighbors(network, dataset)
+    title = f"{network.architecture.name} on {dataset.name}: nearest training images"
+    canvas.save(neighbors_figure(found, dataset, title, in_words(found, dataset)), path)
+
+
+def neighbors_figure(found: Neighbors, dataset: Dataset, title: str, how: str) -> Figure:
+    """Of up to five classes the first validation image, and its neighbours."""
+    train, val = dataset.train, dataset.val
+    assert val is not None
+    labels = val.labels[found.queries]
+    classes, first = np.unique(labels, return_index=True)  # of each class the first image
+    chosen = first[np.linspace(0, len(classes) - 1, min(QUERIES, len(classes))).astype(int)]
+    near = found.nearest[LAYER][chosen]
+
+    def names(labels: npt.NDArray[np.int32]) -> list[str]:
+        return [dataset.titles[label] for label in labels]
+
+    return unit_figures.neighbors(
+        np.stack([val.read(int(i)) for i in found.queries[chosen]]),
+        np.stack([_read_all(train, row) for row in near]),
+        names(labels[chosen]),
+        [names(train.labels[row]) for row in near],
+        title,
+        how,
+    )
+
+
+def _read_all(split: Split, indices: npt.NDArray[np.int64]) -> Pixels:
+    return np.stack([split.read(int(i)) for i in indices])
+
+
+def in_words(found: Neighbors, dataset: Dataset) -> str:
+    """How many neighbours are of the same class, by the network, by pixels and by chance."""
+    layer, pixels = (100 * found.same_class(dataset, s).mean() for s in (LAYER, PIXELS))
+    return (
+        f"Of the {NEAREST} nearest of {len(found.points):,} images, {layer:.1f} % are of the same "
+        f"class; of the nearest in pixels {pixels:.1f} %; by chance "
+        f"{100 * found.chance(dataset):.1f} %"
+    )
+
+
+def confusion(network: Network, dataset: Dataset, path: Path) -> None:
+    """Which class was taken for which, of the images that errors are measured on."""
+    split, which = measured_on(dataset)
+    counts = count_confusions([network], split, BATCH)
+    total, wrong = counts.sum(), counts.sum() - np.trace(counts)
+    title = f"{network.architecture.name} on {which} images of {dataset.name}"
+    how = f"{wrong:,} of {total:,} images wrong: top-1 error {100 * wrong / total:.2f} %"
+    canvas.save(unit_figures.confusion(counts, dataset.titles, title, how), path)
+
+
+def draw_all(folder: RunFolder, network: Network, dataset: Dataset) -> None:
+    """curves.png, filters.png and predictions.png in the run's folder."""
+    curves(folder, folder.path / "curves.png")
+    filters(network, folder.path / "filters.png")
+    predictions(network, dataset, folder.path / "predictions.png")

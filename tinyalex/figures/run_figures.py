@@ -1,0 +1,230 @@
+"""Pictures of a run: its curves, its first filters and its predictions.
+
+Places and lengths are in pixels, from the top left corner. See `tinyalex.figures.canvas`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.figures.canvas import (
+    BAR,
+    BLUE,
+    FOOTER,
+    HEADER,
+    HOW,
+    MARGIN,
+    MIST,
+    OCHRE,
+    PALE,
+    RULE,
+    TEXT,
+    TRUE_BAR,
+    add_axes,
+    dress,
+    new_figure,
+    shortened,
+    write,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Record = Mapping[str, Any]
+
+END: dict[str, Any] = {"markevery": [-1], "markersize": 5, "clip_on": False}  # a dot ends a line
+
+
+def curves(records: Sequence[Record], title: str) -> Figure:
+    """Loss and error over the epochs: training dashed, validation solid.
+
+    records: the parsed lines of metrics.jsonl. In those of epochs, `epoch` counts finished epochs,
+    `lr` is the rate that the epoch ran with, errors are fractions, and `val_` keys may be absent.
+    """
+    steps, epochs = _latest(records, "step"), _latest(records, "epoch")
+    x = _in_epochs([record["step"] for record in steps], epochs)
+    left = epochs[0]["epoch"] - 1 if epochs else 0
+    right = max([left + 1, *x[-1:], *(record["epoch"] for record in epochs)])
+
+    figure = new_figure(1400, 650, title)
+    loss, error = add_axes(figure, 96, 136, 500, 370), add_axes(figure, 744, 136, 500, 370)
+    if steps:
+        y = [record["loss"] for record in steps]
+        loss.plot(x, y, ".-", color=MIST, linewidth=0.8, label="training, by step", **END)
+    last = _plot(loss, epochs, "loss", 1, BLUE)
+    top1 = _plot(error, epochs, "top1_error", 100, BLUE)
+    top5 = _plot(error, epochs, "top5_error", 100, OCHRE)
+    for axes, name in ((loss, "Loss"), (error, "Error, percent")):
+        axes.set_xlim(left, right)
+        axes.set_ylim(bottom=0)
+        dress(axes, name, "epoch" if epochs else "step")
+        _mark_rates(axes, epochs, room=(right - left) / 8)
+    _label_ends(loss, {BLUE: (last, f"{last:#.3g}")})
+    _label_ends(
+        error, {OCHRE: (top5, f"top-5  {top5:.1f} %"), BLUE: (top1, f"top-1  {top1:.1f} %")}
+    )
+    if not epochs:
+        error.set_axis_off()
+        write(figure, 744, 321, "Errors follow when the first epoch is finished.", 9, color=PALE)
+
+    lines, names = loss.get_legend_handles_labels()
+    style = {"ncols": 3, "frameon": False, "borderpad": 0, "borderaxespad": 2.5, "handlelength": 3}
+    figure.legend(lines, names, loc="lower left", fontsize=9, labelcolor=TEXT, **style)
+    return figure
+
+
+def filters(
+    weight: npt.NDArray[np.floating[Any]],
+    towers: int,
+    title: str,
+    how: str = "",
+    labels: Sequence[str] = (),
+) -> Figure:
+    """The first layer's kernels as in the paper's Figure 3, one tower above the other.
+
+    weight: (O, kh, kw, 3). Every kernel is scaled by its own largest weight, so that weak kernels
+    show their shape too; zero is the same grey in all of them. how: a line below the title.
+    labels: none, or what to write above each tower.
+    """
+    count, kh, kw, _ = weight.shape
+    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
+    relative = weight / np.where(largest > 0, largest, 1)  # -1 to 1
+    pixels = np.rint(127.5 + 127.5 * relative).astype(np.uint8)
+
+    per_tower = math.ceil(count / towers)
+    columns = min(per_tower, 16 if count > 32 else 8)  # 96 kernels: 6 rows of 16, as in the paper
+    rows = math.ceil(per_tower / columns)
+    zoom = max(1, (1056 if count > 32 else 720) // (columns * kw))
+    gap, tower_gap = 4, 56 if labels else 16
+    across, down = kw * zoom + gap, kh * zoom + gap
+    canvas_width, canvas_height = columns * across - gap, towers * (rows * down + tower_gap)
+    canvas = np.full((canvas_height - gap - tower_gap, canvas_width, 3), 255, np.uint8)
+    for i, kernel in enumerate(pixels):
+        tower, place = divmod(i, per_tower)
+        row, column = divmod(place, columns)
+        y, x = (tower * rows + row) * down + tower * tower_gap, column * across
+        canvas[y : y + kh * zoom, x : x + kw * zoom] = kernel.repeat(zoom, 0).repeat(zoom, 1)
+
+    top = HEADER + (HOW if how else 0) + (36 if labels else 0)
+    width, height = max(canvas_width + 2 * MARGIN, 900), top + len(canvas) + FOOTER
+    figure = new_figure(width, height, title, how)
+    figure.figimage(canvas, MARGIN, FOOTER, origin="upper")
+    for tower, label in enumerate(labels):
+        write(figure, MARGIN, top + tower * (rows * down + tower_gap) - 12, label, 10)
+    kernels = f"{count} kernels of {kh} x {kw} x 3" + (f" in {towers} towers" if towers > 1 else "")
+    note = f"{kernels}; every kernel is scaled by its largest weight, and grey is zero."
+    write(figure, MARGIN, height - 24, note, 9, color=PALE)
+    return figure
+
+
+def predictions(
+    images: npt.NDArray[np.uint8],
+    probs: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.integer[Any]] | None,
+    titles: Sequence[str],
+    title: str,
+    how: str = "",
+) -> Figure:
+    """Up to eight images and their five most probable classes, as in the paper's Figure 4.
+
+    images: uint8 (n, S, S, 3). probs: (n, classes). labels: int (n,), or None where the true
+    classes are not known. titles: the names of the classes. how: a line below the title.
+    """
+    from matplotlib.patches import Rectangle
+
+    side, gap, bar, name_height = 300, 32, 28, 10 if labels is None else 46
+    images, bars = images[:8], min(probs.shape[1], 5)
+    cell = side + name_height + bars * bar + gap
+    columns = max(2, min(4, len(images)))  # never too narrow for the title
+    width = columns * (side + gap) - gap + 2 * MARGIN
+    top = HEADER + (HOW if how else 0)
+    height = top + math.ceil(len(images) / columns) * cell - gap + FOOTER
+    figure = new_figure(width, height, title, how)
+    for i, image in enumerate(images):
+        row, column = divmod(i, columns)
+        x, y = MARGIN + column * (side + gap), top + row * cell
+        picture = add_axes(figure, x, y, side, side)
+        picture.imshow(image)
+        picture.set_axis_off()
+        if labels is not None:
+            write(figure, x, y + side + 28, shortened(titles[labels[i]], 11, side), 11)
+        y += side + name_height
+        for c in np.argsort(-probs[i], kind="stable")[:bars]:
+            color = TRUE_BAR if labels is not None and c == labels[i] else BAR
+            corner, length = (x / width, 1 - (y + bar - 4) / height), probs[i, c] * side / width
+            figure.add_artist(Rectangle(corner, length, (bar - 4) / height, color=color, lw=0))
+            write(figure, x + 8, y + 17, shortened(titles[c], 8.5, side - 80), 8.5)
+            write(figure, x + side, y + 17, f"{100 * probs[i, c]:.1f} %", 8.5, ha="right")
+            y += bar
+    note = "The most probable classes" + ("." if labels is None else "; the true one is red.")
+    write(figure, MARGIN, height - 24, note, 9, color=PALE)
+    return figure
+
+
+def _latest(records: Sequence[Record], event: str) -> list[Record]:
+    """The records of one event, in order of steps.
+
+    A run resumed from a checkpoint repeats the steps after it; the later record counts.
+    """
+    kept: list[Record] = []
+    for record in records:
+        if record["event"] == event:
+            while kept and kept[-1]["step"] >= record["step"]:
+                kept.pop()
+            kept.append(record)
+    return kept
+
+
+def _in_epochs(steps: Sequence[int], epochs: Sequence[Record]) -> list[float]:
+    """Where steps lie on an axis of epochs; on one of steps while no epoch is finished."""
+    if not epochs:
+        return [float(step) for step in steps]
+    first, last = epochs[0], epochs[-1]
+    # Epochs before the first record and the one after the last are taken to be of average length.
+    numbers = [first["epoch"] - 1, *(e["epoch"] for e in epochs), last["epoch"] + 1]
+    start, end = (e["step"] / e["epoch"] * n for e, n in ((first, numbers[0]), (last, numbers[-1])))
+    return [float(x) for x in np.interp(steps, [start, *(e["step"] for e in epochs), end], numbers)]
+
+
+def _plot(axes: Axes, epochs: Sequence[Record], key: str, scale: float, color: str) -> float:
+    """Draws training and validation; returns the last value of validation, or else of training."""
+    last = math.nan
+    for name, prefix, style, face in (
+        ("training, by epoch", "", "o--", "white"),
+        ("validation", "val_", "o-", color),
+    ):
+        known = [record for record in epochs if prefix + key in record]
+        if known:
+            x, y = [r["epoch"] for r in known], [scale * r[prefix + key] for r in known]
+            axes.plot(x, y, style, color=color, markerfacecolor=face, label=name, **END)
+            last = y[-1]
+    return last
+
+
+def _mark_rates(axes: Axes, epochs: Sequence[Record], room: float) -> None:
+    """A line wherever the learning rate changed, labelled where the last label is `room` away."""
+    place, labelled = axes.get_xaxis_transform(), -math.inf
+    for before, after in itertools.pairwise(epochs):
+        x, lr = before["epoch"], after["lr"]
+        if lr != before["lr"]:
+            axes.axvline(x, color=RULE, linewidth=1, zorder=0)
+            if x >= labelled + room:
+                labelled, text = x, f"lr {lr:.3g}"
+                axes.text(x, 1.02, text, transform=place, ha="center", fontsize=8, color=PALE)
+
+
+def _label_ends(axes: Axes, labels: Mapping[str, tuple[float, str]]) -> None:
+    """Writes, in each colour, a text to the right of the axes at the height of a value."""
+    bottom, top = axes.get_ylim()
+    place, y = axes.get_yaxis_transform(), -math.inf
+    for color, (value, text) in sorted(labels.items(), key=lambda label: label[1][0]):
+        if math.isfinite(value):
+            y = max(value, y + 0.06 * (top - bottom))  # neighbours make room
+            axes.text(1.03, y, text, transform=place, va="center", fontsize=9, color=color)

@@ -1,0 +1,1 @@
+"""The judges of a backend: the reference, numerical gradients, PyTorch."""

@@ -1,0 +1,127 @@
+"""Top-1 and top-5 error: one view or ten, one network or several averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.data.batches import batches
+from tinyalex.data.dataset import Dataset, Split
+from tinyalex.errors import DataError, DivergedError
+from tinyalex.net.draws import Draws, centre_draws, ten_views
+from tinyalex.net.network import Network
+
+Array = npt.NDArray[Any]
+
+
+def measured_on(dataset: Dataset) -> tuple[Split, str]:
+    """The validation images, or where there are none all that there are, and which these are.
+
+    Raises DataError if none of them could be read.
+    """
+    split, which = (dataset.train, "all") if dataset.val is None else (dataset.val, "validation")
+    check_not_empty(split)
+    return split, which
+
+
+def check_not_empty(split: Split) -> None:
+    """Raises DataError if a split has no image."""
+    if not len(split.labels):
+        raise DataError("There is no image to measure the error on: none could be read.")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """loss: mean of -log of the true class's probability. Errors are fractions of `images`."""
+
+    images: int
+    loss: float
+    top1_error: float
+    top5_error: float
+
+
+def probabilities(networks: Sequence[Network], images: Array, crops: int = 1) -> Array:
+    """Class probabilities, float64 (N, classes): softmax averaged over views and networks.
+
+    images: uint8 (N, image_size, image_size, 3). crops: 1, the centre, or the paper's 10.
+    """
+    answers = [
+        softmax(network.ops.to_numpy(network.logits(images, view)))
+        for network in networks
+        for view in views(network, len(images), crops)
+    ]
+    return np.asarray(sum(answers) / len(answers))
+
+
+def views(network: Network, count: int, crops: int) -> list[Draws]:
+    """The draws of 1 view or 10, of `count` images, as large as this network's crops are."""
+    data = network.architecture.data
+    return [centre_draws(data, count)] if crops == 1 else ten_views(data, count)
+
+
+def softmax(logits: Array) -> Array:
+    """exp(logits) over its sum, float64, row by row. Raises DivergedError if one is not finite."""
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "The network answers with numbers that are not finite: its weights have diverged. "
+            "Train it again with a lower --lr."
+        )
+    e = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return np.asarray(e / e.sum(1, keepdims=True))
+
+
+def rank_of_label(scores: Array, labels: Array) -> Array:
+    """How many classes stand before the true one; of equal scores the lower index stands first."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    tied_before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
+    return np.asarray(((scores > own) | tied_before).sum(1))
+
+
+def evaluate(
+    networks: Sequence[Network],
+    split: Split,
+    batch_size: int,
+    *,
+    crops: int = 1,
+    workers: int = 2,
+    after_batch: Callable[[int], None] = lambda images: None,
+) -> Scores:
+    """Scores on every image of a split, each counted once. after_batch hears how many were done.
+
+    Raises DataError if there are none.
+    """
+    check_not_empty(split)
+    count, loss, wrong1, wrong5 = len(split.labels), 0.0, 0, 0
+    for batch in batches(split, np.arange(count), batch_size, workers=workers):
+        probs = probabilities(networks, batch.images, crops)
+        own = probs[np.arange(len(batch.labels)), batch.labels]
+        loss -= float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
+        rank = rank_of_label(probs, batch.labels)
+        wrong1 += int((rank >= 1).sum())
+        wrong5 += int((rank >= 5).sum())
+        after_batch(len(batch.labels))
+    return Scores(count, loss / count, wrong1 / count, wrong5 / count)
+
+
+def confusion(networks: Sequence[Network], split: Split, batch_size: int) -> npt.NDArray[np.int64]:
+    """How many images of each class (rows) were answered with which (columns), in one view."""
+    count = len(split.labels)
+    classes = networks[0].architecture.classes
+    counts = np.zeros((classes, classes), np.int64)
+    for batch in batches(split, np.arange(count), batch_size, workers=2):
+        answers = probabilities(networks, batch.images).argmax(1)
+        np.add.at(counts, (batch.labels, answers), 1)
+    return counts
+
+
+def interval(error: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval for an error rate measured on so many images."""
+    z2 = 1.959964**2
+    centre = (error + z2 / (2 * images)) / (1 + z2 / images)
+    half = math.sqrt(z2 * (error * (1 - error) / images + z2 / (4 * images**2))) / (1 + z2 / images)
+    return max(centre - half, 0.0), min(centre + half, 1.0)

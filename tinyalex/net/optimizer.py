@@ -1,0 +1,57 @@
+"""Momentum SGD: which parameter moves at which rate and decays by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tinyalex.backend import Array
+from tinyalex.net.layers import Conv2d, Linear
+from tinyalex.net.network import Network, role_of
+from tinyalex.net.presets import Recipe
+
+NO_FACTORS: Mapping[str, float] = MappingProxyType({})
+
+
+class SGD:
+    """The paper's update over all parameters of a network. The formula: `sgd_update`.
+
+    velocities: one array per parameter, of its shape, copied; zeros at the start.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, velocities: Mapping[str, Any]) -> None:
+        self.network = network
+        self.momentum = recipe.momentum
+        self.velocities = {
+            name: network.ops.asarray(np.array(v), role_of(name, network.architecture))
+            for name, v in velocities.items()
+        }
+        self.multipliers: dict[str, float] = {}
+        self.decays: dict[str, float] = {}
+        for row in network.architecture.rows:
+            if isinstance(row, Conv2d | Linear):
+                weight, bias = f"{row.name}.weight", f"{row.name}.bias"
+                own = row.weight_decay
+                self.decays |= {weight: recipe.weight_decay if own is None else own, bias: 0.0}
+                self.multipliers |= {weight: 1.0, bias: recipe.bias_lr_multiplier}
+
+    def step(
+        self, gradients: Mapping[str, Array], lr: float, factors: Mapping[str, float] = NO_FACTORS
+    ) -> None:
+        """Moves the network's parameters, in place.
+
+        factors: on the rates of single parameters, by name; one with 0 stays as it is, and so does
+        its velocity.
+        """
+        names = [name for name in self.network.parameters if factors.get(name, 1) != 0]
+        self.network.ops.sgd_update(
+            [self.network.parameters[name] for name in names],
+            [gradients[name] for name in names],
+            [self.velocities[name] for name in names],
+            [lr * self.multipliers[name] * factors.get(name, 1) for name in names],
+            self.momentum,
+            [self.decays[name] for name in names],
+        )

@@ -1,0 +1,1 @@
+"""Tables of networks: sizes and costs, and how the AlexNets differ."""

@@ -1,0 +1,223 @@
+"""Figures of experiments, as the paper draws them: legible in grey, numbers beside the marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinyalex.figures.canvas import (
+    BLUE,
+    MARGIN,
+    MIST,
+    OCHRE,
+    PALE,
+    RULE,
+    TEXT,
+    add_axes,
+    dress,
+    new_figure,
+    shortened,
+    write,
+)
+from tinyalex.measure.image_signal import Signal
+from tinyalex.reproduce.experiment import Spread
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+Record = Mapping[str, Any]
+
+
+def race(
+    histories: Mapping[str, Sequence[Sequence[Record]]], target: float, title: str, how: str
+) -> Figure:
+    """Figure 1: training error over the epochs, the first solid and the second dashed.
+
+    histories: of each unit, of each seed, the records of the epochs. target: the error at which a
+    line is drawn. how: what was trained on what.
+    """
+    figure = new_figure(1000, 720, title, how)
+    axes = add_axes(figure, 96, 160, 800, 440)
+    longest = max(r["epoch"] for runs in histories.values() for h in runs for r in h)
+    for (unit, runs), (style, color) in zip(
+        histories.items(), (("-", BLUE), ("--", OCHRE)), strict=True
+    ):
+        for history in runs:
+            x = [r["epoch"] for r in history]
+            y = [100 * r["top1_error"] for r in history]
+            name = unit if history is runs[0] else None  # a line for each seed, one in the legend
+            axes.plot(x, y, style, color=color, linewidth=2, label=name)
+            axes.plot(x[-1:], y[-1:], "o", color=color, clip_on=False)
+    axes.axhline(100 * target, color=PALE, linewidth=1, zorder=0)
+    place = axes.get_yaxis_transform()
+    axes.text(1.01, 100 * target, f"{100 * target:.0f} %", transform=place, va="center",
+              fontsize=9, color=PALE)  # fmt: skip
+    axes.set_xlim(0, longest * 1.02)
+    axes.set_ylim(0, 100)
+    axes.legend(fontsize=10, labelcolor=TEXT, frameon=False, handlelength=3)
+    dress(axes, "Training error, percent", "epoch")
+    note = "Each at the best of the rates tried; the line ends where the target is reached."
+    write(figure, MARGIN, 696, note, 9, color=PALE)
+    return figure
+
+
+def dots(errors: Mapping[str, Spread], title: str, how: str) -> Figure:
+    """One row a network: a dot for each seed, a bar at the mean, the mean in figures.
+
+    errors: fractions, by the network's label; the first is the one that the others differ from.
+    """
+    step, top = 72, 170
+    height = top + step * len(errors) + 60
+    figure = new_figure(1000, height, title, how)
+    axes = add_axes(figure, 330, top, 470, step * len(errors))
+    values = [100 * v for spread in errors.values() for v in spread.values]
+    room = max(0.3, 0.15 * (max(values) - min(values)))
+    axes.set_xlim(min(values) - room, max(values) + room)
+    axes.set_ylim(len(errors) - 0.5, -0.5)
+    first = next(iter(errors.values()))
+    axes.axvline(100 * first.mean, color=RULE, linewidth=1, zorder=0)
+    for row, (label, spread) in enumerate(errors.items()):
+        y = top + step * (row + 0.5) + 5
+        write(figure, MARGIN, y, shortened(label, 10, 270), 10)
+        x = [100 * v for v in spread.values]
+        axes.plot(x, [row] * len(x), "o", color=BLUE, alpha=0.55, markersize=8, mew=0)
+        axes.plot([100 * spread.mean] * 2, [row - 0.28, row + 0.28], color=TEXT, linewidth=2)
+        write(figure, 830, y, f"{100 * spread.mean:.2f} %", 10)
+    dress(axes, "Validation top-1 error, percent: a dot for each seed, a bar at the mean", "")
+    axes.grid(visible=False)
+    axes.set_yticks([])
+    return figure
+
+
+SMALLEST = 1e-4  # percent: a share below is drawn there, and so is none
+POINTS = 100  # of a line of steps, each the mean of its neighbours
+
+
+def initial(
+    signals: Mapping[str, Mapping[str, Signal]],
+    losses: Mapping[str, Sequence[Sequence[Record]]],
+    chance: float,
+    title: str,
+    how: str,
+) -> Figure:
+    """What of the images arrives at each layer, and the loss: the first network solid.
+
+    signals: of both networks by layer, before training. losses: of each, of each seed, records with
+    epoch and loss. chance: the loss of one answer to all images.
+    """
+    from matplotlib.ticker import NullLocator
+
+    figure = new_figure(1400, 720, title, how)
+    signal, loss = add_axes(figure, 96, 176, 460, 400), add_axes(figure, 744, 176, 440, 400)
+    for (network, found), style, color in zip(
+        signals.items(), ("o-", "s--"), (BLUE, OCHRE), strict=True
+    ):
+        shares = [max(100 * s.share, SMALLEST) for s in found.values()]
+        signal.plot(shares, style, color=color, linewidth=2, label=network, clip_on=False)
+        place = signal.get_yaxis_transform()
+        text = f"{shares[-1]:.2g} %" if shares[-1] > SMALLEST else "next to none"
+        signal.text(1.05, shares[-1], text, transform=place, va="center", fontsize=9, color=color)
+        for history in losses[network]:
+            x, y = (thinned([r[key] for r in history]) for key in ("epoch", "loss"))
+            loss.plot(x, y, style, color=color, linewidth=1.5, markersize=4, markevery=[-1])
+    loss.axhline(chance, color=PALE, linewidth=1, zorder=0)
+    note, place = f"ln(classes) = {chance:.3f}", loss.get_yaxis_transform()
+    loss.text(1.03, chance, note, transform=place, va="center", fontsize=9, color=TEXT)
+    loss.set_xlim(left=0)
+    loss.set_ylim(bottom=0)
+    dress(loss, "Loss while training, each line a seed", "epoch")
+    signal.set_yscale("log")
+    signal.set_ylim(SMALLEST, 100)
+    dress(signal, "Share of the output that tells images apart, percent", "before training")
+    names = list(next(iter(signals.values())))
+    signal.set_xticks(range(len(names)), names)
+    signal.yaxis.set_major_formatter("{x:g}")
+    signal.yaxis.set_minor_locator(NullLocator())
+    figure.legend(*signal.get_legend_handles_labels(), loc="lower left", ncols=2, fontsize=9,
+                  labelcolor=TEXT, frameon=False, borderpad=0, borderaxespad=2.5,
+                  handlelength=4)  # fmt: skip
+    return figure
+
+
+def thinned(values: Sequence[float]) -> list[float]:
+    """At most 100 values, each the mean of so many neighbours."""
+    import numpy as np
+
+    return [float(part.mean()) for part in np.array_split(values, min(POINTS, len(values)))]
+
+
+def sharing(
+    images: npt.NDArray[np.uint8],
+    maps: Mapping[str, npt.NDArray[np.float32]],
+    correlations: Mapping[str, float],
+    parameters: Mapping[str, int],
+    title: str,
+    how: str,
+) -> Figure:
+    """An image above its shifted copy, and beside each the map of every kind of layer.
+
+    images: uint8 (2, size, size, 3). maps: by the layer's kind (2, height, width). Grey is zero,
+    and the two maps of a layer have one scale. correlations: of the shifted map above with the map
+    below. parameters: of the whole layer.
+    """
+    side, gap, left, top = 250, 28, 150, 150
+    columns = 1 + len(maps)
+    width = left + columns * (side + gap) - gap + MARGIN
+    figure = new_figure(width, top + 2 * (side + gap) + 106, title, how)
+    for row, label in enumerate(("image", "shifted")):
+        write(figure, MARGIN, top + row * (side + gap) + side / 2, label, 10)
+    panels: dict[str, npt.NDArray[Any]] = {"what is read": images, **maps}
+    for column, (kind, pair) in enumerate(panels.items()):
+        x = left + column * (side + gap)
+        write(figure, x, top - 16, kind, 10)
+        largest = float(abs(pair).max())  # of the images matplotlib takes the colours as they are
+        for row, picture in enumerate(pair):
+            axes = add_axes(figure, x, top + row * (side + gap), side, side)
+            axes.imshow(picture, cmap="gray", vmin=-largest, vmax=largest, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_color(RULE)
+        if kind in correlations:
+            y = top + 2 * (side + gap) + 6
+            write(figure, x, y, f"correlation {correlations[kind]:.2f}", 10)
+            write(figure, x, y + 28, f"{parameters[kind]:,} parameters", 10)
+    note = "Correlation of the map above, shifted as the image was, with the map below."
+    write(figure, MARGIN, top + 2 * (side + gap) + 80, note, 9, color=PALE)
+    return figure
+
+
+def intervals(
+    errors: Mapping[str, Sequence[tuple[float, float, float]]],
+    names: Sequence[str],
+    title: str,
+    how: str,
+) -> Figure:
+    """One row a label, in each of the panels `names` a dot on the line of its 95 % interval.
+
+    errors: for each panel the error and both ends of its interval, fractions.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    step, top, left, across = 64, 170, 370, 490
+    height = top + step * len(errors) + 100
+    figure = new_figure(left + across * len(names) + MARGIN, height, title, how)
+    for row, label in enumerate(errors):
+        write(figure, MARGIN, top + step * (row + 0.5) + 5, shortened(label, 10, 310), 10)
+    for panel, name in enumerate(names):
+        x = left + panel * across
+        axes = add_axes(figure, x, top, 360, step * len(errors))
+        for row, triples in enumerate(errors.values()):
+            error, low, high = (100 * value for value in triples[panel])
+            axes.plot([low, high], [row, row], "-", color=MIST, linewidth=6)
+            axes.plot([error], [row], "o", color=BLUE, markersize=8)
+            write(figure, x + 380, top + step * (row + 0.5) + 5, f"{error:.2f} %", 10)
+        axes.set_ylim(len(errors) - 0.5, -0.5)
+        dress(axes, name, "")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(visible=False)
+        axes.set_yticks([])
+    note = "A dot is the error, and the bar its 95 % interval."
+    write(figure, MARGIN, height - 24, note, 9, color=PALE)
+    return figure

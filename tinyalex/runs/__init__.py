@@ -1,0 +1,1 @@
+"""A run as files: settings, log, checkpoints, and the weights in them."""

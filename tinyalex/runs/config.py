@@ -1,0 +1,229 @@
+"""The settings of a training run: one dataclass, from which flags and config files follow.
+
+Defaults < the settings of a resumed run < a TOML file < flags. The result is saved in the run's
+folder as config.toml, which is such a file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tinyalex.backend import BACKENDS, PRECISIONS
+from tinyalex.errors import UsageError, nearest
+from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe, get_architecture
+from tinyalex.net.schedule import POLICIES
+
+ON_BAD_IMAGE = ("error", "skip")
+
+
+def positive(value: float) -> bool:
+    """A number above zero."""
+    return 0 < value <= sys.float_info.max
+
+
+def not_negative(value: float) -> bool:
+    """A number that is zero or more."""
+    return 0 <= value <= sys.float_info.max
+
+
+def fraction(value: float) -> bool:
+    """A number from 0 up to, not including, 1."""
+    return 0 <= value < 1
+
+
+def gpu_list(value: str) -> bool:
+    """One number of a GPU, or two with a comma between: 0 or 0,1."""
+    return re.fullmatch(r"\d+(,\d+)?", value) is not None
+
+
+def gpu_numbers(value: str) -> tuple[int, ...]:
+    """The numbers in such a text."""
+    return tuple(map(int, value.split(",")))
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    kind: type = str,
+    short: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    check: Callable[[Any], bool] | None = None,
+) -> Any:
+    """A field of Config, with what the command line needs to know of it."""
+    extra = {"help": help, "kind": kind, "short": short, "choices": choices, "check": check}
+    return field(default=default, metadata=extra)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run is asked to do. None means the architecture's own recipe, or none."""
+
+    data: str | None = setting(None, "folder, .zip or .tar of images (default: built-in images)")
+    arch: str | None = setting(
+        None, f"network ({', '.join(ARCHITECTURES)}); default alexnet, or mini on built-in images"
+    )
+    weights: str | None = setting(
+        None, "start from this run's weights; the last layer is drawn anew for other classes"
+    )
+    backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
+    gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", check=gpu_list)
+    precision: str = setting("fp32", "how the GPU multiplies", choices=PRECISIONS)
+    batch_size: int | None = setting(None, "images a step", kind=int, short="-b", check=positive)
+    epochs: int | None = setting(None, "times through the data", kind=int, check=positive)
+    max_steps: int | None = setting(
+        None, "stop after so many steps in all", kind=int, check=positive
+    )
+    lr: float | None = setting(None, "learning rate", kind=float, check=positive)
+    momentum: float | None = setting(None, "momentum", kind=float, check=fraction)
+    weight_decay: float | None = setting(
+        None, "decay of weights that have none of their own", kind=float, check=not_negative
+    )
+    bias_lr_multiplier: float | None = setting(
+        None, "learning rate of biases over that of weights", kind=float, check=not_negative
+    )
+    lr_scheduler: str | None = setting(None, "how the rate falls", choices=POLICIES)
+    lr_step_size: int | None = setting(
+        None, "epochs between drops (step)", kind=int, check=positive
+    )
+    lr_gamma: float | None = setting(
+        None, "factor on the rate at a drop", kind=float, check=positive
+    )
+    lr_patience: int | None = setting(
+        None, "epochs without a better error before a drop (plateau)", kind=int, check=positive
+    )
+    seed: int = setting(0, "of every random number", kind=int, check=not_negative)
+    workers: int = setting(
+        2, "threads that decode images ahead", kind=int, short="-j", check=not_negative
+    )
+    check_every: int | None = setting(
+        None,
+        "steps between comparisons with the reference (default: none)",
+        kind=int,
+        check=positive,
+    )
+    max_pixels: int | None = setting(
+        None, "refuse pictures of more pixels (default: 64 million)", kind=int, check=positive
+    )
+    on_bad_image: str = setting(
+        "error", "stop at a picture that cannot be read, or leave it out", choices=ON_BAD_IMAGE
+    )
+    print_freq: int = setting(50, "steps between log lines", kind=int, short="-p", check=positive)
+    output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, extra = getattr(self, f.name), f.metadata
+            if value is None:
+                continue
+            flag = "--" + f.name.replace("_", "-")
+            kinds = (int, float) if extra["kind"] is float else extra["kind"]
+            if not isinstance(value, kinds) or isinstance(value, bool):  # which is an int, too
+                raise UsageError(f"{flag} takes {_a(extra['kind'])}, not {value!r}.")
+            if extra["choices"] and value not in extra["choices"]:
+                raise UsageError(
+                    f"{flag} cannot be {value!r}.{nearest(str(value), extra['choices'])} "
+                    f"Known: {', '.join(extra['choices'])}."
+                )
+            if extra["check"] and not extra["check"](value):
+                raise UsageError(f"{flag} cannot be {value}: it takes {_rule(extra['check'])}")
+        if self.arch is not None:
+            get_architecture(self.arch)
+
+    def resolved(self) -> Config:
+        """The same with every setting of the recipe filled in."""
+        recipe = self.architecture.recipe
+        names = {f.name for f in fields(Recipe)}
+        own = {n: getattr(recipe, n) for n in names if getattr(self, n) is None}
+        return replace(self, arch=self.architecture.name, **own)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that is asked for, with its original number of classes."""
+        return get_architecture(self.arch or ("alexnet" if self.data else "mini"))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved settings that make up a recipe."""
+        whole = self.resolved()
+        return Recipe(**{f.name: getattr(whole, f.name) for f in fields(Recipe)})
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The numbers in `gpus`."""
+        return gpu_numbers(self.gpus)
+
+    def toml(self) -> str:
+        """As a file for --config: one line a setting, those that are None left out.
+
+        Raises UsageError for a path that is no text.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return "".join(f"{k} = {_toml(k, v)}\n" for k, v in values.items() if v is not None)
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The names of the settings in `now` that are others than before, data however spelled."""
+    return [
+        name
+        for name, value in now.items()
+        if before.get(name) != value and not (name == "data" and same_data(before.get(name), value))
+    ]
+
+
+def same_data(one: str | None, other: str | None) -> bool:
+    """Whether two values of --data name the same folder or archive; None is the built-in images."""
+    return one == other or (
+        one is not None and other is not None and Path(one).resolve() == Path(other).resolve()
+    )
+
+
+def _toml(name: str, value: Any) -> str:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"--{name.replace('_', '-')} cannot be {value!r}: some bytes of this name are not "
+            "UTF-8, and the run's config.toml could not hold it. Rename the file or folder."
+        ) from None
+    # JSON's \ud83d for half a character is no TOML, nor is the character 127 as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _a(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text"}[kind]
+
+
+def _rule(check: Callable[[Any], bool]) -> str:
+    doc = check.__doc__ or ""  # none under python -OO
+    return doc[:1].lower() + doc[1:]
+
+
+def from_mapping(values: Mapping[str, Any], base: Config, source: str) -> Config:
+    """`base` with `values` over it. Raises UsageError for a setting that does not exist."""
+    known = [f.name for f in fields(Config)]
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in values:
+        if name not in known:
+            raise UsageError(
+                f"{source} has a setting {name!r} that does not exist.{nearest(name, known)}"
+            )
+    return replace(base, **values)
+
+
+def from_file(path: Path, base: Config) -> Config:
+    """`base` with the settings of a TOML file over it."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the config file {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The config file {path} is not TOML: {error}.") from None
+    return from_mapping(values, base, str(path))

@@ -1,0 +1,224 @@
+"""The folder of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tinyalex.errors import UsageError, WriteError
+from tinyalex.runs.config import Config, from_file
+from tinyalex.system.files import lock, write_whole
+
+# What a run writes before it saves anything, in the order in which it does.
+BEGUN = (
+    "lock",
+    "config.toml.partial",
+    "config.toml",
+    "metrics.jsonl.partial",
+    "metrics.jsonl",
+    "best.npz.partial",
+    "last.npz.partial",
+)
+
+
+class RunFolder:
+    """config.toml, metrics.jsonl, last.npz, best.npz and pictures, all in one folder.
+
+    metrics.jsonl has one JSON object a line, with `event` = step, epoch or note. While a run writes
+    here, `lock` holds its process number, and keeps other runs out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self._unlock: Callable[[], object] = lambda: None
+
+    @classmethod
+    def create(cls, path: str | None, architecture: str, settings: str) -> RunFolder:
+        """A new folder, by default runs/<time>-<architecture>, with `settings` as config.toml.
+
+        It must hold nothing but what is left of a run that ended before anything was saved.
+        """
+        folder = cls(
+            Path(path) if path else _unused(f"{datetime.now():%Y%m%d-%H%M%S}-{architecture}")
+        )
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            names = sorted(path.name for path in folder.path.iterdir())
+        except OSError as error:
+            raise cannot_write(folder.path, error) from None
+        others = _not_of_a_run(folder.path, names)
+        if others and not folder.saved:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            raise UsageError(
+                f"{folder.path} holds other files, which a run might write over: "
+                f"{', '.join(others[:3])}{more}. Choose a new or empty folder with --output-dir."
+            )
+        folder.lock()
+        if folder.saved:
+            folder.close()
+            raise UsageError(
+                f"{folder.path} already holds a run. Continue it with --resume {folder.path}, or "
+                "choose another folder with --output-dir."
+            )
+        folder.write("config.toml", settings)
+        folder.write("metrics.jsonl", "")
+        return folder
+
+    @classmethod
+    def resume(cls, source: Path, path: str | None, settings: str) -> RunFolder:
+        """The folder `source` of a run to go on with, or a new one that begins with its log.
+
+        settings: its config.toml from now on.
+        """
+        if path is not None and Path(path).resolve() != source.resolve():
+            folder = cls.create(path, "", settings)
+            folder._write_log(cls(source).records())
+            return folder
+        folder = cls(source)
+        folder.lock()
+        for left in source.glob(".*.png.*"):  # of a drawing that was killed
+            left.unlink()
+        folder.write("config.toml", settings)
+        return folder
+
+    @property
+    def saved(self) -> bool:
+        """Whether a run has saved anything here."""
+        return any((self.path / name).exists() for name in ("last.npz", "best.npz"))
+
+    def forget(self, step: int, epoch: int) -> None:
+        """Cuts off the log what a run that is resumed at `step` and `epoch` will record again."""
+        self._write_log(
+            record
+            for record in self.records()
+            if record["step"] <= step and (record["event"] == "step" or record["epoch"] <= epoch)
+        )
+
+    def _write_log(self, records: Iterable[Mapping[str, Any]]) -> None:
+        self.write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    def lock(self) -> None:
+        """Keeps other runs from writing here until `close`, or until this process ends."""
+        path = self.path / "lock"
+        try:
+            file = _locked(path)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        self._unlock = weakref.finalize(self, _unlock, path, file)
+
+    def close(self) -> None:
+        """Lets other runs write here."""
+        self._unlock()
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a small file of the run as a whole."""
+        try:
+            write_whole(self.path / name, text.encode())
+        except OSError as error:
+            raise cannot_write(self.path / name, error) from None
+
+    def record(self, event: str, values: Mapping[str, Any]) -> None:
+        """Adds a line to metrics.jsonl."""
+        try:
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": event, **values}) + "\n")
+        except OSError as error:
+            raise cannot_write(self.metrics, error) from None
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; one that a crash cut short is left out."""
+        found = []
+        lines = (
+            self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        )
+        for line in lines:
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return found
+
+
+def _locked(path: Path) -> int:
+    """The descriptor of a file that only this process has locked; its content is our number.
+
+    The system takes the lock back when the process ends, however that happens: a file that is left
+    behind locks nothing. Raises UsageError if another process has the lock, or if the file is not
+    of a run.
+    """
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        free, content = lock(file), os.read(file, 20)
+        if content.strip(b"0123456789"):
+            os.close(file)
+            raise UsageError(
+                f"{path} is in the way: a run keeps others out with a file of this name. Rename "
+                "it, or choose another folder with --output-dir."
+            )
+        if not free:
+            holder = content.decode()
+            os.close(file)
+            raise UsageError(
+                f"{path.parent} is being written by another run, process {holder}. Let it finish "
+                f"or end it (kill {holder}), or choose another folder with --output-dir."
+            )
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(file), os.stat(path)):
+                os.truncate(file, 0)
+                os.lseek(file, 0, os.SEEK_SET)
+                os.write(file, str(os.getpid()).encode())
+                return file
+        os.close(file)  # its run has just ended and removed it: others will lock a new one
+
+
+def _unlock(path: Path, file: int) -> None:
+    """Removes the file while it is locked: removed later, it might be another run's already.
+
+    Windows removes no open file. There nothing is locked either, so that it can be closed before.
+    """
+    if sys.platform == "win32":
+        os.close(file)
+    with suppress(OSError):  # a file that stays locks nothing
+        path.unlink()
+    if sys.platform != "win32":
+        os.close(file)
+
+
+def _not_of_a_run(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of the names in a folder that no run has written which ended before its first save.
+
+    Its config.toml is the first file of a run, and to the letter what those settings are written
+    as: one with comments, in another order or with gaps is the user's.
+    """
+    try:
+        text = (folder / "config.toml").read_text(encoding="utf-8")
+        begun = from_file(folder / "config.toml", Config()).toml() == text
+    except (OSError, UnicodeDecodeError, UsageError):
+        begun = False
+    ours = BEGUN if begun else BEGUN[:2]
+    return [name for name in names if name not in ours]
+
+
+def _unused(name: str) -> Path:
+    """runs/<name>, with a number behind it if another run began in the same second."""
+    path, number = Path("runs") / name, 2
+    while path.exists():
+        path, number = Path("runs") / f"{name}-{number}", number + 1
+    return path
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """The error for a file or folder of a run that cannot be written."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        remedy = "There is a file where a folder is needed: choose another with --output-dir."
+    else:
+        remedy = "Free some space, or choose a folder that you may write to with --output-dir."
+    return WriteError(f"Cannot write {path}: {error.strerror}. {remedy}")

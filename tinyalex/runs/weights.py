@@ -1,0 +1,115 @@
+"""Networks that have been trained, loaded from their runs to be used or trained further."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyalex.backend import get_backend
+from tinyalex.data import open_data
+from tinyalex.data.dataset import Dataset
+from tinyalex.data.fingerprint import contents
+from tinyalex.errors import CheckpointError, DataError
+from tinyalex.net.network import Network, role_of
+from tinyalex.net.presets import Architecture
+from tinyalex.runs import checkpoint
+from tinyalex.runs.checkpoint import Checkpoint
+from tinyalex.runs.config import Config, from_mapping, same_data
+
+
+def load_networks(
+    runs: Sequence[str], backend: str = "auto"
+) -> tuple[list[Checkpoint], list[Network]]:
+    """The best checkpoint of each run (or the .npz named), and its network, ready to answer.
+
+    Several can be averaged, so they must have the same classes and take images of the same size.
+    """
+    ops = get_backend(backend)
+    found = [find_weights(run) for run in runs]
+    paths, checkpoints = [path for path, _ in found], [state for _, state in found]
+    networks = [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
+    first, size = checkpoints[0], networks[0].architecture.data.image_size
+    for path, other, network in zip(paths, checkpoints, networks, strict=True):
+        if other.classes != first.classes or network.architecture.data.image_size != size:
+            raise CheckpointError(
+                f"{path} has other classes or another image size than {paths[0]}: only networks "
+                "of the same task can be averaged."
+            )
+    return checkpoints, networks
+
+
+def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset:
+    """The images at `path`, or those of the training, labelled by the checkpoints' classes.
+
+    Of the training's own images, moved or packed since too, the same are held out as then; others
+    are taken whole. Raises DataError if another of the networks, trained on the same --data, held
+    out others than this one.
+    """
+    state, *others = checkpoints
+    config = from_mapping(state.config, Config(), "the checkpoint")
+    if path is None and config.data and not os.path.exists(config.data):
+        raise DataError(
+            f"The images of the run are no longer in {config.data}. Say with --data where they are."
+        )
+    path = path or config.data
+
+    def opened(hold_out: bool) -> Dataset:
+        return open_data(
+            path,
+            state.network.data.image_size,
+            config.seed,
+            state.classes,
+            hold_out=hold_out,
+            max_pixels=config.max_pixels,
+            on_bad_image=config.on_bad_image,
+        )
+
+    dataset, own = opened(True), same_data(path, config.data)
+    if not own and contents(dataset) != state.data:
+        dataset = opened(False)
+    held_out = contents(dataset)["val"] if others else {}  # takes time: all names are hashed
+    for other in others:
+        same = same_data(path, other.config.get("data"))
+        if same and other.data and other.data["val"] != held_out:
+            raise DataError(
+                f"{dataset.name} has no folder of validation images, so that a run with another "
+                "--seed holds out others and trains on some of these: the networks have none in "
+                "common that they could be measured on. Give --data with such a folder, or one run."
+            )
+    return dataset
+
+
+def find_weights(run: str) -> tuple[Path, Checkpoint]:
+    """The best checkpoint of a run, or the .npz named, and what it holds."""
+    path = checkpoint.find(run, "best.npz", "last.npz")
+    return path, checkpoint.load(path)
+
+
+def fine_tuned(
+    source: tuple[Path, Checkpoint],
+    architecture: Architecture,
+    classes: tuple[str, ...],
+    drawn: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Parameters to start from: the source's, but for the last layer if it has other classes.
+
+    drawn: freshly initialised ones, of which the last layer's are taken then. Raises
+    CheckpointError if the networks differ elsewhere, in a shape or in the size of images.
+    """
+    path, state = source
+    keep_last = state.classes == classes
+    chosen = {
+        name: value
+        if role_of(name, architecture) == "head" and not keep_last
+        else state.parameters.get(name)
+        for name, value in drawn.items()
+    }
+    fits = all(v is not None and v.shape == drawn[name].shape for name, v in chosen.items())
+    if not fits or state.network.data.image_size != architecture.data.image_size:
+        raise CheckpointError(
+            f"The weights in {path} are of {state.architecture}, which {architecture.name} is too "
+            f"different from. Give --arch {state.architecture}, or the weights of another run."
+        )
+    return chosen

@@ -1,0 +1,1 @@
+"""The machine below: GPUs and what is installed, memory, files, signals."""

@@ -1,0 +1,1 @@
+"""A run in time: how it starts, the loop, what it measures and says."""
