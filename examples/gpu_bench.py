@@ -30,6 +30,7 @@ from tinyalex.net.draws import training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
+from tinyalex.net.step import train_step
 from tinyalex.system import doctor
 
 ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
@@ -54,11 +55,7 @@ def our_step(work, precision):
 
     def step():
         draws = training_draws(work.architecture, len(work.labels), COLOUR, 0, 0, 0)
-        logits, tape = network.forward(work.images, draws)
-        loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(work.labels, "head"))
-        ops.to_numpy(loss)
-        sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), RATE)
-        ops.to_numpy(logits)
+        train_step(sgd, work.images, work.labels, draws, RATE)
 
     return step, cupy.get_default_memory_pool().free_all_blocks
 

@@ -22,6 +22,7 @@ from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
+from tinyalex.net.step import train_step
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("photos", help="folder, .zip or .tar with a folder of photos per class")
@@ -50,9 +51,8 @@ began = time.monotonic()
 for epoch in range(arguments.epochs):
     order = epoch_order(arguments.seed, epoch, len(photos.labels))
     for batch in batches(photos, order, arguments.batch_size, workers=2):
-        logits, tape = network.forward(batch.images, centre_draws(alexnet.data, len(batch.labels)))
-        _, cache = ops.softmax_cross_entropy(logits, batch.labels)
-        sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), arguments.lr)
+        draws = centre_draws(alexnet.data, len(batch.labels))
+        train_step(sgd, batch.images, batch.labels, draws, arguments.lr)
     scores = evaluate([network], photos, arguments.batch_size)
     print(
         f"epoch {epoch + 1:2d}  loss {scores.loss:7.4f}  training top-1 error "

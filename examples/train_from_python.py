@@ -10,6 +10,7 @@ from tinyalex.net.draws import initial_parameters, training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
+from tinyalex.net.step import train_step
 
 ops, mini = get_backend("reference"), get_architecture("mini")
 data = open_data(None, mini.data.image_size, seed=0)
@@ -22,8 +23,6 @@ for epoch in range(5):
     order = epoch_order(0, epoch, len(data.train.labels))
     for number, batch in enumerate(batches(data.train, order, mini.recipe.batch_size, workers=2)):
         draws = training_draws(mini, len(batch.labels), colour, 0, epoch, number)
-        logits, tape = network.forward(batch.images, draws)
-        loss, cache = ops.softmax_cross_entropy(logits, batch.labels)
-        sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), mini.recipe.lr)
+        step = train_step(sgd, batch.images, batch.labels, draws, mini.recipe.lr)
     scores = evaluate([network], data.val, mini.recipe.batch_size)
-    print(f"epoch {epoch + 1}: loss {float(loss):.3f}, top-1 error {100 * scores.top1_error:.1f} %")
+    print(f"epoch {epoch + 1}: loss {step.loss:.3f}, top-1 error {100 * scores.top1_error:.1f} %")

@@ -16,7 +16,7 @@ from tinyalex.gpu.bias import add_bias, add_bias_relu, bias_gradient, relu_bias_
 from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, span, split
 from tinyalex.gpu.gemm import column_gradient, rows_by_filters, weight_gradient
 from tinyalex.gpu.launch import Bytes, Floats, Ints, kernel
-from tinyalex.net.shapes import conv_size
+from tinyalex.net.windows import conv_size
 
 
 class Sizes(NamedTuple):

@@ -18,7 +18,7 @@ from tinyalex.gpu.conv import covering, place
 from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, power, span, split
 from tinyalex.gpu.launch import Bytes, Floats, kernel
 from tinyalex.gpu.lrn import lrn_scale, mirrored, tower_of
-from tinyalex.net.shapes import pool_size
+from tinyalex.net.windows import pool_size
 
 LARGEST = 15  # of a max pool's window: its places have to fit into a byte
 

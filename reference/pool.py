@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.net.shapes import pool_size
+from tinyalex.net.windows import pool_size
 from tinyalex.reference.threads import in_pieces, in_runs
 
 Array = npt.NDArray[Any]

@@ -18,7 +18,7 @@ from tinyalex.cli.parser import main
 from tinyalex.errors import DataError
 from tinyalex.runs import checkpoint
 from tinyalex.runs import folder as run_module
-from tinyalex.training.loop import Trainer
+from tinyalex.training.recorder import Recorder
 
 TINY = ["--arch", "mini", "-b", "6", "--epochs", "2", "-p", "2"]
 
@@ -412,7 +412,7 @@ def test_a_run_that_ended_before_its_first_save_can_begin_again(photos, tmp_path
 
         with monkeypatch.context() as patch:
             patch.setattr(run_module, "write_whole", killed)
-            patch.setattr(Trainer, "count", lambda self, *batch: self.folder.write("more", ""))
+            patch.setattr(Recorder, "step", lambda self, *step: self.run.folder.write("more", ""))
             assert main([*argv, "--lr", f"0.0{len(written) + 1}"]) == 130
         (folder / "lock").write_text("99999999")
         (folder / "more.partial").unlink(missing_ok=True)

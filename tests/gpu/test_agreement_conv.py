@@ -52,12 +52,12 @@ CONNECTED = [name for name, layer in ROWS.items() if isinstance(layer.row, Linea
 def call_of(op, name, fill):
     """A call at the full size of one of AlexNet's layers, on two images."""
     layer, rng = ROWS[name], np.random.default_rng(0)
-    w, b = fill(rng, layer.weight), fill(rng, layer.bias)
+    w, b = (fill(rng, parameter.shape) for parameter in layer.trained.values())
     arguments = [fill(rng, (2, *layer.input)), w, b]
     if isinstance(layer.row, Conv2d):
         arguments += [layer.row.stride, layer.row.pad, layer.row.groups, layer.row.ceil]
     if op == "linear_relu_dropout":
-        arguments += [rng.integers(0, 2, (2, layer.bias), np.uint8), 0.5]
+        arguments += [rng.integers(0, 2, (2, layer.weight[0]), np.uint8), 0.5]
     if op == "augment_conv2d_relu":
         arguments[:1] = [*views(rng), *sizes(ROWS["data"].row)]
     return strategies.Call(op, tuple(arguments), fill, seed=1)

@@ -121,16 +121,12 @@ def test_layers_at_the_sizes_of_alexnet(op, name):
 
 @pytest.mark.usefixtures("compiled")
 def test_the_update_of_as_many_parameters_as_alexnet_has():
-    shapes = [shape for layer in ROWS.values() if layer.weight for shape in parameters(layer)]
+    shapes = [p.shape for layer in ROWS.values() for p in layer.trained.values()]
     small = [tuple(min(64, n) for n in shape) for shape in shapes]
     rng = np.random.default_rng(0)
     lists = [[integers(rng, shape) for shape in small] for _ in range(3)]
     each = [0.5, 0.25] * (len(small) // 2)
     checks.agree_on_update(GPU, TRUTH, (*lists, each, 0.5, each[::-1]), integers, np.float32)
-
-
-def parameters(layer):
-    return layer.weight, (layer.bias,)
 
 
 @kernels.LOOPS

@@ -18,8 +18,9 @@ from tinyalex.net.draws import training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
-from tinyalex.net.shapes import layers
-from tinyalex.training.loop import Trainer
+from tinyalex.net.shapes import parameter_shapes
+from tinyalex.net.step import train_step
+from tinyalex.training.recorder import Recorder
 
 BATCH = 128
 WAITS = 2  # for the loss and for the logits, which the log needs
@@ -85,33 +86,18 @@ def uncomputed(compiled, monkeypatch):
         monkeypatch.setattr(device, "unwritten", lambda a: a)
 
 
-def train(sgd, images, labels, draws):
-    """One step, with the metrics that a training run reads."""
-    network, ops = sgd.network, sgd.network.ops
-    logits, tape = network.forward(images, draws)
-    loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(labels, "head"))
-    ops.to_numpy(loss)
-    gradients = network.backward(ops.softmax_cross_entropy_backward(cache), tape)
-    sgd.step(gradients, 0.01)
-    ops.to_numpy(logits)
-
-
 @cache
 def counted(gpus):
     """What had been counted after the first, the second and the third step."""
     alexnet, side = get_architecture("alexnet"), 256
-    zeros = {}
-    for layer in layers(alexnet.rows):
-        if layer.weight:
-            zeros[f"{layer.row.name}.weight"] = np.zeros(layer.weight, np.float32)
-            zeros[f"{layer.row.name}.bias"] = np.zeros(layer.bias, np.float32)
+    zeros = {name: np.zeros(s, np.float32) for name, s in parameter_shapes(alexnet.rows).items()}
     mean = np.zeros((side, side, 3), np.float32)
     sgd = SGD(Network(alexnet, get_backend("gpu", gpus), zeros, mean), alexnet.recipe, zeros)
     images, labels = np.zeros((BATCH, side, side, 3), np.uint8), np.zeros(BATCH, np.int32)
     draws, found = training_draws(alexnet, BATCH, np.eye(3), 0, 0, 0), []
     with device.counting() as counts:
         for _ in range(3):
-            train(sgd, images, labels, draws)
+            train_step(sgd, images, labels, draws, lr=0.01)
             found.append(copy.deepcopy(counts))
     return found
 
@@ -204,14 +190,14 @@ def test_memory_is_used_again_when_its_array_is_gone():
 
 
 def test_a_run_gives_a_steps_memory_back_before_the_next(uncomputed, tmp_path, monkeypatch):
-    seen, counted = [], Trainer.count
+    seen, step = [], Recorder.step
 
     def count(self, *arguments):
         seen.append(device.counts.allocations)
-        counted(self, *arguments)
+        step(self, *arguments)
 
     monkeypatch.setattr(device, "unwritten", lambda a: a.fill(0) or a)
-    monkeypatch.setattr(Trainer, "count", count)
+    monkeypatch.setattr(Recorder, "step", count)
     argv = ["train", "--backend", "gpu", "--arch", "mini", "-b", "8", "--max-steps", "4"]
     with device.counting():
         assert main([*argv, "--output-dir", str(tmp_path / "run")]) == 0

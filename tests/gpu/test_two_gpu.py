@@ -23,7 +23,8 @@ from tinyalex.net.draws import centre_draws, initial_parameters, training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, check_towers, get_architecture
-from tinyalex.net.shapes import layers
+from tinyalex.net.shapes import layers, parameter_shapes
+from tinyalex.net.step import train_step
 
 
 def towers(ops=reference, **options):
@@ -44,13 +45,6 @@ def batch(architecture, count, seed):
     return images, rng.integers(0, architecture.classes, count, np.int32), draws
 
 
-def train(sgd, images, labels, draws):
-    network, ops = sgd.network, sgd.network.ops
-    logits, tape = network.forward(images, draws)
-    _, cache = ops.softmax_cross_entropy(logits, ops.asarray(labels, "head"))
-    sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), lr=0.01)
-
-
 MINI, SMALL_2012 = get_architecture("mini"), small.shrunk(get_architecture("2012"))
 
 
@@ -68,11 +62,11 @@ def test_three_training_steps_are_those_of_one_device(architecture, fused, count
     parameters = {n: w.astype(np.float64) for n, w in initial_parameters(architecture, 0).items()}
     inner = fusions.with_fusions(reference, fusions=table()) if fused else reference
     one, two = (start(architecture, ops, parameters) for ops in (reference, towers(inner)))
-    assert len(two.network.steps) == count
+    assert len(two.network.stages) == count
     for seed in range(3):
         step = batch(architecture, 3, seed)
         for sgd in (one, two):
-            train(sgd, *step)
+            train_step(sgd, *step, lr=0.01)
     ops = two.network.ops
     for name, expected in one.network.parameters.items():
         for a, b in ((two.network.parameters, expected), (two.velocities, one.velocities[name])):
@@ -93,13 +87,9 @@ def table():
 def test_what_travels_is_what_travelled_in_2012():
     """11.08 MB each way into conv3 at 128 images, 2.36 into fc6, 1.05 into fc7; to fc8 one way."""
     alexnet, heard = get_architecture("alexnet"), []
-    parameters = {}
-    for layer in layers(alexnet.rows):
-        if layer.weight:
-            parameters[f"{layer.row.name}.weight"] = np.zeros(layer.weight, np.float32)
-            parameters[f"{layer.row.name}.bias"] = np.zeros(layer.bias, np.float32)
+    parameters = {n: np.zeros(s, np.float32) for n, s in parameter_shapes(alexnet.rows).items()}
     ops = towers(trace=lambda *exchange: heard.append(exchange))
-    train(start(alexnet, ops, parameters), *batch(alexnet, 1, 0))
+    train_step(start(alexnet, ops, parameters), *batch(alexnet, 1, 0), lr=0.01)
 
     inputs = {layer.row.name: layer.input for layer in layers(alexnet.rows)}
     conv3, fc6, fc7, fc8 = (2 * math.prod(inputs[n]) for n in ("conv3", "fc6", "fc7", "fc8"))
@@ -201,7 +191,7 @@ def test_no_array_is_used_where_it_was_not_made_or_sent(architecture, fused):
     fused = {"fusions": table()} if fused else {}
     ops = Guarded(fusions.with_fusions(reference, **copied, **fused))
     sgd = start(architecture, ops, initial_parameters(architecture, 0))
-    train(sgd, *batch(architecture, 2, 0))
+    train_step(sgd, *batch(architecture, 2, 0), lr=0.01)
     assert set(ops.made.values()) == {0, 1}
 
 

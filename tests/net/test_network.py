@@ -106,7 +106,7 @@ def test_the_longest_fusion_is_taken_and_changes_nothing(mini, images):
 
 def test_a_plan_has_every_row_once_and_in_order(mini):
     ops, _ = fused_reference()
-    rows = [row for step in plan(mini.rows, ops) for row in step.rows]
+    rows = [row for stage in plan(mini.rows, ops) for row in stage.rows]
     assert rows == list(mini.rows)
 
 

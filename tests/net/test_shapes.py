@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tinyalex.errors import UsageError
 from tinyalex.net.layers import LRN, Augment, AvgPool, Conv2d, Linear, MaxPool, ReLU
 from tinyalex.net.presets import ARCHITECTURES, get_architecture
-from tinyalex.net.shapes import conv_size, layers
+from tinyalex.net.shapes import layers
+from tinyalex.net.windows import conv_size
 
 DATA = Augment("data", size=8, image_size=8)
 
@@ -73,11 +74,11 @@ def test_alexnet_layer_by_layer(name):
         "fc7": (16_777_216, 4_096, 16_777_216, 4_096),
         "fc8": (4_096_000, 1_000, 4_096_000, 1_000),
     }
-    counted = {
-        layer.row.name: (math.prod(layer.weight), layer.bias, layer.macs, layer.neurons)
-        for layer in layers(ARCHITECTURES[name].rows)
-        if layer.weight
-    }
+    counted = {}
+    for layer in layers(ARCHITECTURES[name].rows):
+        if layer.weight:
+            numbers = (math.prod(p.shape) for p in layer.trained.values())
+            counted[layer.row.name] = (*numbers, layer.macs, layer.neurons)
     assert counted == table
 
 

@@ -14,7 +14,8 @@ from tinyalex.net.draws import centre_draws, initial_parameters, training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, get_architecture
-from tinyalex.net.shapes import pool_size
+from tinyalex.net.step import loss_and_gradients
+from tinyalex.net.windows import pool_size
 
 torch = pytest.importorskip("torch", reason="PyTorch, the judge here, is not installed")
 
@@ -145,16 +146,14 @@ class Pair:
         colour = self.rng.standard_normal((3, 3))
         draws = training_draws(self.architecture, batch_size, colour, seed=7, epoch=0, batch=step)
 
-        logits, tape = self.network.forward(images, draws)
-        loss, cache = reference.softmax_cross_entropy(logits, labels)
-        gradients = self.network.backward(reference.softmax_cross_entropy_backward(cache), tape)
+        ours, gradients = loss_and_gradients(self.network, images, labels, draws)
         self.sgd.step(gradients, self.architecture.recipe.lr)
 
         twin_loss = F.cross_entropy(self.twin.forward(images, draws), torch.tensor(labels).long())
         self.optimizer.zero_grad()
         twin_loss.backward()
         self.optimizer.step()
-        return float(loss), twin_loss.item(), gradients
+        return ours.loss, twin_loss.item(), gradients
 
     def parameters(self):
         """Name, our parameter in PyTorch's layout, and the twin's."""

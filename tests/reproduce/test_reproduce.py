@@ -30,7 +30,8 @@ from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spre
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
 from tinyalex.system.signals import StoppedBySignal
-from tinyalex.training.loop import Trainer
+from tinyalex.training import loop
+from tinyalex.training.recorder import Recorder
 
 OURS = (race.RELU_VS_TANH, *ablations.ABLATIONS, initial.INITIAL, sharing.SHARING)
 FLAGS = ["--arch", "mini", "--backend", "reference", "--quick"]
@@ -57,7 +58,7 @@ def _small(monkeypatch):
         name = architecture.name.replace("alexnet", "mini")
         return differences.initial_signal(get_architecture(name), ops)
 
-    monkeypatch.setattr(Trainer, "draw", lambda self: None)
+    monkeypatch.setattr(Recorder, "draw", lambda self: None)
     monkeypatch.setattr(initial, "initial_signal", signal_of_mini)
 
 
@@ -110,13 +111,13 @@ def test_networks_are_trained_on_what_is_asked(images, folder):
 
 def counted_epochs(monkeypatch):
     """A list that grows by one with every epoch that is trained."""
-    epochs, train_epoch = [], Trainer.train_epoch
+    epochs, train_epoch = [], loop.train_epoch
 
-    def counting(self):
-        epochs.append(self.architecture.name)
-        train_epoch(self)
+    def counting(run, recorder):
+        epochs.append(run.architecture.name)
+        return train_epoch(run, recorder)
 
-    monkeypatch.setattr(Trainer, "train_epoch", counting)
+    monkeypatch.setattr(loop, "train_epoch", counting)
     return epochs
 
 
@@ -166,15 +167,15 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(images, tmp_path):
 
 
 def test_an_interrupted_experiment_goes_on_to_the_same_end(images, tmp_path, monkeypatch, capsys):
-    count = Trainer.count
+    step = Recorder.step
 
     def interrupted(self, *arguments):
-        count(self, *arguments)
-        if self.architecture.name == "mini+no-dropout" and self.progress.step == 3:
+        step(self, *arguments)
+        if self.run.architecture.name == "mini+no-dropout" and self.run.progress.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "count", interrupted)
+        patch.setattr(Recorder, "step", interrupted)
         assert main(command("dropout", images, tmp_path / "a", "--epochs", "2")) == 130
     told = capsys.readouterr()
     assert told.err == "tinyalex: Stopped. The same command goes on from here.\n"
@@ -351,14 +352,15 @@ def test_the_race_in_words(relu, tanh, words):
 
 
 def test_a_seed_that_diverges_has_not_reached_the_target(images, tmp_path, monkeypatch):
-    run = Trainer.run
+    train = loop.train
 
-    def diverging(self):
-        if self.config.seed == 1 and self.config.arch.endswith("tanh"):
+    def diverging(run, *arguments):
+        if run.config.seed == 1 and run.config.arch.endswith("tanh"):
+            run.folder.close()
             raise DivergedError("too high for this seed")
-        run(self)
+        train(run, *arguments)
 
-    monkeypatch.setattr(Trainer, "run", diverging)
+    monkeypatch.setattr(loop, "train", diverging)
     assert main(command("relu-vs-tanh", images, tmp_path, "--seeds", "2")) == 0
     found = json.loads(
         (tmp_path / "relu-vs-tanh" / "result.json").read_text(),

@@ -40,7 +40,7 @@ def state():
     shapes = initial_parameters(ARCHITECTURES["mini"].with_classes(3), seed=0)
     rng = np.random.default_rng(0)
     return Checkpoint(
-        architecture="mini",
+        network=ARCHITECTURES["mini"].with_classes(3),
         classes=("n01", "n02", "ü"),
         titles=("tench", "goldfish", "🐟"),
         config=asdict(Config(arch="mini", seed=3)),

@@ -9,7 +9,7 @@ from tinyalex.net.draws import initial_parameters
 from tinyalex.net.presets import get_architecture
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config
-from tinyalex.training.loop import Trainer
+from tinyalex.training.start import prepare
 
 
 @pytest.fixture
@@ -25,22 +25,21 @@ def source(tmp_path):
 def started(run, data, folder, **settings):
     """What a run begins with that takes its weights from another."""
     config = Config(data=str(data), weights=str(run), output_dir=str(folder), **settings)
-    trainer = Trainer(config, say=lambda line: None)
-    parameters = {n: trainer.ops.to_numpy(a) for n, a in trainer.network.parameters.items()}
-    return trainer, parameters
+    begun = prepare(config)
+    return begun, begun.state().parameters
 
 
 def test_the_same_classes_keep_every_layer(source, tmp_path):
     run, photos = source
     state = checkpoint.load(run / "best.npz")
-    trainer, parameters = started(run, photos, tmp_path / "next", seed=7, batch_size=6)
-    assert trainer.architecture.name == "mini"  # as the weights are; of photos alexnet is usual
-    assert trainer.progress.step == 0
+    begun, parameters = started(run, photos, tmp_path / "next", seed=7, batch_size=6)
+    assert begun.architecture.name == "mini"  # as the weights are; of photos alexnet is usual
+    assert begun.progress.step == 0
     for name, value in state.parameters.items():
         np.testing.assert_array_equal(parameters[name], value)
-    np.testing.assert_array_equal(trainer.mean, state.mean)
-    np.testing.assert_array_equal(trainer.colour, state.colour)
-    assert not any(trainer.ops.to_numpy(v).any() for v in trainer.optimizer.velocities.values())
+    np.testing.assert_array_equal(begun.mean, state.mean)
+    np.testing.assert_array_equal(begun.colour, state.colour)
+    assert not any(v.any() for v in begun.state().velocities.values())
 
 
 def test_other_classes_have_a_last_layer_of_their_own(source, tmp_path):

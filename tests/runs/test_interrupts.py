@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from runs import pictures, records, saved, trained
@@ -25,7 +26,8 @@ from tinyalex.errors import UsageError, WriteError
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config
 from tinyalex.runs.folder import RunFolder
-from tinyalex.training.loop import Trainer
+from tinyalex.training import loop, recorder
+from tinyalex.training.start import prepare
 
 KILLS = int(os.environ.get("TINYALEX_KILLS", "100"))  # set it to look harder
 FLAGS = ["--arch", "mini", "-b", "8", "-p", "1", "--backend", "reference"]
@@ -107,21 +109,21 @@ def test_the_command_says_how_to_go_on_after_a_signal(number, code, images, tmp_
 LONG = """
 import time
 from tinyalex.runs import checkpoint
-from tinyalex.training import loop
+from tinyalex.training import recorder
 def long(*arguments, **settings):
     print('long', flush=True)
     time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("what", ["loop.Trainer.count", "checkpoint.save"])
+@pytest.mark.parametrize("what", ["recorder.Recorder.step", "checkpoint.save"])
 def test_a_second_signal_ends_the_run_at_once(what, images, tmp_path):
     """In a long step, and in the save that the first signal asks for. What was saved stays."""
     folder = tmp_path / "run"
     assert main(begin(images, folder, "--max-steps", "1")) == 0
     before = saved(folder / "last.npz")
     argv = ["train", "--resume", folder, "--max-steps", "99"]
-    process = started(argv, f"{LONG}{what} = long\nloop.SAVE_SECONDS = -1")
+    process = started(argv, f"{LONG}{what} = long\nrecorder.SAVE_SECONDS = -1")
     while process.stdout.readline() != "long\n":
         pass
     process.send_signal(signal.SIGTERM)
@@ -136,14 +138,16 @@ def test_a_second_signal_ends_the_run_at_once(what, images, tmp_path):
     assert main(["train", "--resume", str(folder), "--max-steps", "3"]) == 0
 
 
-def test_a_stop_leaves_no_thread_behind(images, tmp_path):
+def test_a_stop_leaves_no_thread_behind(images, tmp_path, monkeypatch):
     """Nor do failures: the threads that decode end with the run."""
     before = set(threading.enumerate())
     config = Config(
         data=str(images), arch="mini", workers=5, batch_size=8, output_dir=str(tmp_path / "run")
     )
+    look_up = mock.Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(recorder.Recorder, "look_up", look_up)
     with pytest.raises(KeyboardInterrupt):
-        trained(config, look_up=lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        trained(config)
     new = {thread.name for thread in set(threading.enumerate()) - before if not thread.daemon}
     assert not {name for name in new if not name.startswith("reference")}
 
@@ -273,11 +277,12 @@ def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch):
     folder.close()
 
 
-def test_a_run_that_ends_early_lets_others_write(images, tmp_path):
+def test_a_run_that_ends_early_lets_others_write(images, tmp_path, monkeypatch):
     config = Config(data=str(images), arch="mini", batch_size=8, output_dir=str(tmp_path / "run"))
+    monkeypatch.setattr(loop, "train_epoch", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError) as caught:
-        trained(config, train_epoch=lambda: 1 / 0)
-    assert caught.traceback  # which keeps the trainer
+        trained(config)
+    assert caught.traceback  # which keeps the run
     RunFolder(tmp_path / "run").lock()
 
 
@@ -343,7 +348,7 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(images, tmp_path, monke
     monkeypatch.setattr(os, "open", read_only)
     config = Config(data=str(images), arch="mini", batch_size=8, output_dir=str(tmp_path / "run"))
     with pytest.raises(WriteError, match=r"Cannot write .*lock: Read-only file system"):
-        Trainer(config)
+        prepare(config)
 
 
 def numbers_left_out(text):

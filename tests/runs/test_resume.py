@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from runs import digests, pictures, records, saved, trained
+from runs import begun, digests, pictures, quiet, records, saved, trained
 from small import shrunk
 
 from tinyalex.cli.parser import main
@@ -19,8 +19,10 @@ from tinyalex.net.presets import ARCHITECTURES
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config
 from tinyalex.runs.folder import RunFolder
-from tinyalex.training import loop
-from tinyalex.training.loop import Trainer
+from tinyalex.system.signals import Stop
+from tinyalex.training import loop, recorder
+from tinyalex.training.loop import train
+from tinyalex.training.recorder import Recorder
 from tinyalex.training.standstill import Standstill
 
 STEPS = 6  # of 3 epochs, each a batch of 4 and one of 2 images
@@ -61,7 +63,7 @@ def after_each_step(config, monkeypatch):
         save(state, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "SAVE_SECONDS", -1)
+        patch.setattr(recorder, "SAVE_SECONDS", -1)
         patch.setattr(checkpoint, "save", keep)
         trained(config)
     return found
@@ -97,7 +99,8 @@ def test_a_run_resumed_once_ends_as_if_it_had_not_been(step, config, tmp_path):
     for name in ("last.npz", "best.npz"):
         assert saved(tmp_path / "part" / name) == saved(tmp_path / "run" / name)
     assert records(tmp_path / "part") == records(tmp_path / "run")
-    assert end.learning_rate() == whole.learning_rate() < whole.recipe.lr
+    assert end.learning_rate() == whole.learning_rate()
+    assert whole.learning_rate()[0] < whole.recipe.lr
     assert end.progress.best["epoch"] == whole.progress.best["epoch"]
 
 
@@ -113,8 +116,7 @@ def test_another_folder_holds_the_resumed_run_from_the_beginning(config, tmp_pat
     """Before anything is trained: whoever goes on from there loses no epoch."""
     trained(replace(config, lr=STANDING))
     folder, other = tmp_path / "run", tmp_path / "other"
-    resumed = folder / "last.npz", checkpoint.load(folder / "last.npz")
-    Trainer(into(config, other, lr=STANDING), resumed, say=lambda line: None).folder.close()
+    begun(into(config, other, lr=STANDING), folder / "last.npz").folder.close()
     assert saved(checkpoint.find(other, "last.npz", "best.npz")) == saved(folder / "last.npz")
 
 
@@ -122,9 +124,7 @@ def test_a_damaged_best_is_told_of_and_left_behind(config, tmp_path):
     trained(replace(config, epochs=2))
     folder, other, said = tmp_path / "run", tmp_path / "other", []
     (folder / "best.npz").write_bytes(b"damaged")
-    resumed = folder / "last.npz", checkpoint.load(folder / "last.npz")
-    trainer = Trainer(into(config, other), resumed, say=said.append)
-    trainer.folder.close()
+    begun(into(config, other), folder / "last.npz", said.append).folder.close()
     assert not (other / "best.npz").exists()
     assert any(line.startswith(f"note: {folder / 'best.npz'} is damaged") for line in said)
 
@@ -156,12 +156,14 @@ def test_a_run_that_goes_back_loses_no_line_wherever_it_is_killed(config, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "forget", killed)
         with pytest.raises(KeyboardInterrupt):
-            Trainer(into(config, tmp_path / "back"), (best, began), say=lambda line: None)
+            begun(into(config, tmp_path / "back"), best)
     assert checkpoint.load(last).progress.step == began.progress.step
     assert records(tmp_path / "back") == records(tmp_path / "run")
 
-    with pytest.raises(KeyboardInterrupt):
-        trained(into(config, tmp_path / "back"), best, train_epoch=killed)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(into(config, tmp_path / "back"), best)
     assert checkpoint.load(last).progress.step == began.progress.step
     assert max(r["step"] for r in records(tmp_path / "back")) == began.progress.step
     trained(into(config, tmp_path / "back"), last)
@@ -272,7 +274,7 @@ def refused(config, tmp_path, *words):
     last = tmp_path / "run" / "last.npz"
     before = last.read_bytes(), (tmp_path / "run" / "metrics.jsonl").read_bytes()
     with pytest.raises(DataError) as caught:
-        Trainer(config, (last, checkpoint.load(last)), say=lambda line: None)
+        begun(config, last)
     for word in words:
         assert word in str(caught.value)
     assert before == (last.read_bytes(), (tmp_path / "run" / "metrics.jsonl").read_bytes())
@@ -368,13 +370,13 @@ def test_a_parameter_that_is_not_finite_is_named_and_not_saved(parameter, config
     trained(replace(config, max_steps=3))
     last = tmp_path / "run" / "last.npz"
     before = last.read_bytes()
-    trainer = Trainer(config, (last, checkpoint.load(last)), say=lambda line: None)
-    trainer.network.parameters[parameter].reshape(-1)[0] = np.nan
+    run = begun(config, last)
+    run.network.parameters[parameter].reshape(-1)[0] = np.nan
     words = rf"at step 4 \(epoch 2, batch 2\) the parameter {parameter} is not finite"
     with pytest.raises(DivergedError, match=words):
-        trainer.run()
+        train(run, quiet)
     with pytest.raises(DivergedError, match=f"after step 3 the parameter {parameter}"):
-        trainer.save()
+        Recorder(run, Stop(), quiet).save()
     assert last.read_bytes() == before
     trained(config, last)
 
@@ -382,16 +384,16 @@ def test_a_parameter_that_is_not_finite_is_named_and_not_saved(parameter, config
 def test_an_activation_that_is_not_finite_is_named(config, tmp_path):
     trained(replace(config, max_steps=3))
     last = tmp_path / "run" / "last.npz"
-    trainer = Trainer(config, (last, checkpoint.load(last)), say=lambda line: None)
-    trainer.network.parameters["conv3.weight"][...] = 3e38
+    run = begun(config, last)
+    run.network.parameters["conv3.weight"][...] = 3e38
     with pytest.raises(DivergedError, match="the output of conv3 is not finite"):
-        trainer.run()
+        train(run, quiet)
 
 
 def test_validation_that_overflows_says_after_which_step(config, tmp_path):
     trained(replace(config, max_steps=1))
     last = tmp_path / "run" / "last.npz"
-    trainer = Trainer(config, (last, checkpoint.load(last)), say=lambda line: None)
+    run = begun(config, last)
 
     def overflowing(*arguments, **settings):
         raise DivergedError("infinite")
@@ -399,4 +401,4 @@ def test_validation_that_overflows_says_after_which_step(config, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "evaluate", overflowing)
         with pytest.raises(DivergedError, match="after step 2 the answer to a validation image"):
-            trainer.run()
+            train(run, quiet)

@@ -30,7 +30,7 @@ from runs import pictures, records, saved
 
 from tinyalex.cli.parser import main
 from tinyalex.runs import checkpoint
-from tinyalex.training import loop
+from tinyalex.training import loop, recorder
 
 # The parts of a run by their letters, and how many seconds to wait at most once one has begun.
 PARTS = {"begin": 0.03, "train": 0.02, "save": 0.008, "epoch": 0.02, "draw": 0.3}
@@ -59,14 +59,14 @@ def child(argv: list[str], marks: int, draw: bool) -> NoReturn:
         return call
 
     for place, name, part in (
-        (loop.Trainer, "train_epoch", "train"),
-        (loop.Trainer, "finish_epoch", "epoch"),
-        (loop.Trainer, "draw", "draw"),
+        (loop, "train_epoch", "train"),
+        (loop, "finish_epoch", "epoch"),
+        (recorder.Recorder, "draw", "draw"),
         (checkpoint, "save", "save"),
     ):
         setattr(place, name, marked(part, getattr(place, name)))
-    loop.SAVE_SECONDS = -1
-    loop.DRAW_SECONDS = -1 if draw else 60
+    recorder.SAVE_SECONDS = -1
+    recorder.DRAW_SECONDS = -1 if draw else 60
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     inside.append(b"b")
     os.write(marks, b"b")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,14 @@ from tinyalex.cli.parser import main
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config
-from tinyalex.training.loop import Trainer
+from tinyalex.training.loop import train
+from tinyalex.training.recorder import Recorder
+from tinyalex.training.start import Run, prepare
+
+
+def quiet(line: str) -> None:
+    """Takes what a run says."""
+
 
 TIMES = ("images_per_second", "data_wait")  # what no two runs have in common
 
@@ -32,17 +40,21 @@ def pictures(folder: Path, train: int, val: int, size: int = 32) -> Path:
     return folder
 
 
-def trained(config: Config, resume: Path | None = None, **before: Any) -> Trainer:
+def trained(config: Config, resume: Path | None = None) -> Run:
     """A run in this process, quiet and without pictures, to its end.
 
-    resume: the checkpoint to go on from. before: methods of the trainer to replace.
+    resume: the checkpoint to go on from.
     """
+    run = begun(config, resume)
+    with mock.patch.object(Recorder, "draw"):
+        train(run, quiet)
+    return run
+
+
+def begun(config: Config, resume: Path | None = None, say: Callable[[str], None] = quiet) -> Run:
+    """A run that is ready to be trained. resume: the checkpoint to go on from."""
     resumed = None if resume is None else (resume, checkpoint.load(resume))
-    trainer = Trainer(config, resumed, say=lambda line: None)
-    for name, method in {"draw": lambda: None, **before}.items():
-        setattr(trainer, name, method)
-    trainer.run()
-    return trainer
+    return prepare(config, resumed, say=say)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

@@ -63,16 +63,16 @@ def _passes(work: Work, ops: Backend) -> dict[tuple[str, str], float]:
 
     for _ in range(PASSES):
         x, tape = work.images, []
-        for step in network.steps:
-            (row,) = step.rows
+        for stage in network.stages:
+            (row,) = stage.rows
             arguments = network.arguments(row, work.draws)
-            x, cache = timed(row.name, "forward", step.forward, x, *arguments)
+            x, cache = timed(row.name, "forward", stage.forward, x, *arguments)
             tape.append(cache)
         _, cache = ops.softmax_cross_entropy(x, work.labels)
         dy = ops.softmax_cross_entropy_backward(cache)
-        for step, cache in list(zip(network.steps, tape, strict=True))[:0:-1]:  # not augment
-            (row,) = step.rows
-            dy, _ = timed(row.name, "backward", step.gradients, dy, cache)
+        for stage, cache in list(zip(network.stages, tape, strict=True))[:0:-1]:  # not augment
+            (row,) = stage.rows
+            dy, _ = timed(row.name, "backward", stage.gradients, dy, cache)
     return best
 
 

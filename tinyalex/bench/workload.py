@@ -14,6 +14,7 @@ from tinyalex.net.draws import Draws, centre_draws, initial_parameters, training
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture
+from tinyalex.net.step import train_step
 
 RATE = 1e-6  # a learning rate with which random labels do not make anything diverge
 COLOUR = np.eye(3, dtype=np.float32)  # any will do: the time does not depend on them
@@ -58,9 +59,7 @@ def reference_calls(work: Work, ops: Backend) -> dict[str, Call]:
 
     def step() -> None:
         draws = training_draws(architecture, len(labels), COLOUR, 0, 0, 0)
-        logits, tape = network.forward(images, draws)
-        _, cache = ops.softmax_cross_entropy(logits, labels)
-        sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), RATE)
+        train_step(sgd, images, labels, draws, RATE)
 
     return {"training": step, "inference": lambda: network.logits(images, work.centre)}
 

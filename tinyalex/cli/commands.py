@@ -19,7 +19,8 @@ from tinyalex.runs.config import Config, from_file, from_mapping
 
 def do_train(arguments: argparse.Namespace) -> None:
     from tinyalex.runs import checkpoint
-    from tinyalex.training.loop import Trainer
+    from tinyalex.training.loop import train
+    from tinyalex.training.start import prepare
 
     config, resumed = Config(), None
     if arguments.resume:
@@ -37,7 +38,7 @@ def do_train(arguments: argparse.Namespace) -> None:
     config = from_mapping(
         {name: getattr(arguments, name) for name in flags}, config, "the command line"
     )
-    Trainer(dataclasses.replace(config, data=_absolute(config.data)), resumed).run()
+    train(prepare(dataclasses.replace(config, data=_absolute(config.data)), resumed))
 
 
 def _absolute(data: str | None) -> str | None:

@@ -42,9 +42,7 @@ def curves(folder: RunFolder, path: Path) -> None:
             )
     config = from_file(folder.path / "config.toml", Config())
     images = Path(config.data).name if config.data else "shapes"
-    canvas.save(
-        run_figures.curves(folder.records(), f"{config.architecture.name} on {images}"), path
-    )
+    canvas.save(run_figures.curves(folder.records(), f"{config.arch} on {images}"), path)
 
 
 def filters(network: Network, path: Path) -> None:

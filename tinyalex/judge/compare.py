@@ -26,9 +26,10 @@ from tinyalex.backend import Backend, Role, get_backend
 from tinyalex.errors import DifferenceError
 from tinyalex.net.draws import Draws, initial_parameters, training_draws
 from tinyalex.net.layers import Augment, MaxPool, ReLU, Row
-from tinyalex.net.network import Network, Step, role_of
+from tinyalex.net.network import Network, Stage, role_of
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture
+from tinyalex.net.step import train_step
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +38,9 @@ TOLERANCES = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2, "update": 1e-6}
 squares. fp32 adds the same terms in another order. tf32 and bf16 round the factors of a product to
 11 and 8 bits, 5e-4 and 4e-3; an op without products has the tolerance of fp32 there too. The update
 is a few roundings of each element, and must not hide in the size of the weights."""
+
+AUDITED = 2
+"""Images of a batch, when a training run is held against the reference."""
 
 MARGIN = 10
 """How many tolerances a decision of a fused ReLU or max pool has to be clear of the other side."""
@@ -112,7 +116,7 @@ def compare(
         for found in Comparison(truth, judged, precision).step(images, labels, draws, recipe.lr):
             say(f"step {number}  {found}")
             refuse(found)
-        train(free, images, labels, draws, recipe.lr)
+        train_step(free, images, labels, draws, recipe.lr)
         say(f"step {number}  trained by itself: parameters |d|/|r| {drift(free, truth):.1e}")
 
 
@@ -127,12 +131,30 @@ def refuse(difference: Difference) -> None:
         )
 
 
-def train(sgd: SGD, images: Array, labels: Array, draws: Draws, lr: float) -> None:
-    """A training step like any other."""
-    network, ops = sgd.network, sgd.network.ops
-    logits, tape = network.forward(images, draws)
-    _, cache = ops.softmax_cross_entropy(logits, ops.asarray(labels, "head"))
-    sgd.step(network.backward(ops.softmax_cross_entropy_backward(cache), tape), lr)
+def audit(
+    sgd: SGD, images: Array, labels: Array, draws: Draws, lr: float, precision: str
+) -> Difference:
+    """Compare a training run's backend with the reference here and now, and leave the run alone.
+
+    Takes AUDITED images of the batch. Returns the difference that comes nearest to its tolerance;
+    raises DifferenceError if one exceeds it.
+    """
+    network, few = sgd.network, slice(AUDITED)
+
+    def copy(ops: Backend) -> SGD:
+        to_numpy = network.ops.to_numpy
+        w, v = (
+            {name: to_numpy(a) for name, a in arrays.items()}
+            for arrays in (network.parameters, sgd.velocities)
+        )
+        own = Network(network.architecture, ops, w, to_numpy(network.mean))
+        return SGD(own, sgd.recipe, v)
+
+    comparison = Comparison(copy(get_backend("reference")), copy(network.ops), precision)
+    differences = list(comparison.step(images[few], labels[few], draws.of(few), lr))
+    farthest = max(differences, key=lambda difference: difference.of_tolerance)
+    refuse(next((difference for difference in differences if not difference.ok), farthest))
+    return farthest
 
 
 def drift(sgd: SGD, truth: SGD) -> float:
@@ -147,15 +169,15 @@ def drift(sgd: SGD, truth: SGD) -> float:
 
 @dataclass(frozen=True)
 class Op:
-    """What a step of the backend's network has done to the reference's numbers.
+    """What a stage of the backend's network has done to the reference's numbers.
 
     layers, caches: the reference's layers that it stands for. x: what came into each of them, and
     what came out of the last.
     """
 
-    step: Step
+    stage: Stage
     cache: Any
-    layers: Sequence[Step]
+    layers: Sequence[Stage]
     caches: Sequence[Any]
     x: Sequence[Array]
 
@@ -175,11 +197,11 @@ class Comparison:
         """Every tensor of the step, as it comes: forward, loss, backward, update."""
         done: list[Op] = []
         x = images
-        for step in self.judged.network.steps:
-            op, y = self.forward(step, x, draws)
+        for stage in self.judged.network.stages:
+            op, y = self.forward(stage, x, draws)
             x = op.x[-1]
             done.append(op)
-            yield from self.differences(name(step), {"y": x}, {"y": y}, self.tolerance(step))
+            yield from self.differences(name(stage), {"y": x}, {"y": y}, self.tolerance(stage))
 
         definition = self.truth.network.ops
         loss, cache = definition.softmax_cross_entropy(x, labels)
@@ -192,36 +214,36 @@ class Comparison:
 
         gradients: dict[str, Array] = {}
         for op in reversed(done):
-            if not isinstance(op.step.rows[-1], Augment):
+            if not isinstance(op.stage.rows[-1], Augment):
                 dy, found = yield from self.backward(op, dy)
                 gradients |= found
         yield from self.update(gradients, lr)
 
-    def forward(self, step: Step, x: Array, draws: Draws) -> tuple[Op, Any]:
+    def forward(self, stage: Stage, x: Array, draws: Draws) -> tuple[Op, Any]:
         """The op, and the backend's y."""
         network, truth = self.judged.network, self.truth.network
-        arguments = [a for row in step.rows for a in network.arguments(row, draws)]
-        y, cache = step.forward(self.ops.asarray(x, self.role(step.first)), *arguments)
-        layers = truth.steps[step.first : step.first + len(step.rows)]
+        arguments = [a for row in stage.rows for a in network.arguments(row, draws)]
+        y, cache = stage.forward(self.ops.asarray(x, self.role(stage.first)), *arguments)
+        layers = truth.stages[stage.first : stage.first + len(stage.rows)]
         values, caches = [x], []
         for layer in layers:
             x, own_cache = layer.forward(x, *truth.arguments(layer.rows[0], draws))
             values.append(x)
             caches.append(own_cache)
-        return Op(step, cache, layers, caches, values), y
+        return Op(stage, cache, layers, caches, values), y
 
     def backward(
         self, op: Op, dy: Array
     ) -> Generator[Difference, None, tuple[Any, dict[str, Array]]]:
         """Judges the gradients, and returns the reference's: by x, and by the parameters."""
-        step, tolerance = op.step, self.tolerance(op.step)
-        clear = clear_decisions(step.rows, op.x, MARGIN * tolerance)
+        stage, tolerance = op.stage, self.tolerance(op.stage)
+        clear = clear_decisions(stage.rows, op.x, MARGIN * tolerance)
         left_out = clear.size - int(np.count_nonzero(clear))
         own_dx, own = through(op, dy * clear)
-        above = self.role(step.first + len(step.rows))
-        dx, found = step.gradients(self.ops.asarray(dy * clear, above), op.cache)
+        above = self.role(stage.first + len(stage.rows))
+        dx, found = stage.gradients(self.ops.asarray(dy * clear, above), op.cache)
         expected, actual = {"dx": own_dx} | own, {"dx": dx} | found
-        yield from self.differences(name(step), expected, actual, tolerance, left_out)
+        yield from self.differences(name(stage), expected, actual, tolerance, left_out)
         return through(op, dy) if left_out else (own_dx, own)
 
     def update(self, gradients: dict[str, Array], lr: float) -> Iterator[Difference]:
@@ -252,9 +274,9 @@ class Comparison:
                 found = self.ops.to_numpy(actual[tensor])
                 yield difference(op, tensor, value, found, tolerance, left_out)
 
-    def tolerance(self, step: Step) -> float:
+    def tolerance(self, stage: Stage) -> float:
         """The precision concerns products of matrices only."""
-        return TOLERANCES[self.precision if step.trained else "fp32"]
+        return TOLERANCES[self.precision if stage.trained else "fp32"]
 
     def role(self, first: int) -> Role:
         """Of what comes into the row number `first`, or out of the last."""
@@ -264,9 +286,9 @@ class Comparison:
         return "both" if first == 0 or isinstance(rows[first - 1], Augment) else "mask"
 
 
-def name(step: Step) -> str:
+def name(stage: Stage) -> str:
     """The names of its rows."""
-    return " ".join(row.name for row in step.rows)
+    return " ".join(row.name for row in stage.rows)
 
 
 def through(op: Op, dy: Array) -> tuple[Any, dict[str, Array]]:

@@ -19,20 +19,11 @@ import numpy.typing as npt
 
 from tinyalex.backend import Backend
 from tinyalex.net.draws import Draws, training_draws
-from tinyalex.net.layers import (
-    LRN,
-    Augment,
-    AvgPool,
-    Conv2d,
-    Dropout,
-    Linear,
-    LRNMap,
-    MaxPool,
-    ReLU,
-)
+from tinyalex.net.layers import LRN, Augment, Dropout, Linear, LRNMap
 from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture
-from tinyalex.net.shapes import Layer, layers
+from tinyalex.net.shapes import Layer, layers, parameter_shapes
+from tinyalex.net.step import loss_and_gradients
 
 Array = npt.NDArray[Any]
 
@@ -95,25 +86,23 @@ def strong_parameters(architecture: Architecture, rng: np.random.Generator) -> d
 
     With a preset's own initial weights they may fade until rounding hides the gradient.
     """
-    parameters = {}
-    for layer in layers(architecture.rows):
-        if layer.weight:
-            weight = rng.standard_normal(layer.weight)
-            weight *= math.sqrt(2 / weight[0].size)
-            parameters[f"{layer.row.name}.weight"] = weight
-            parameters[f"{layer.row.name}.bias"] = rng.standard_normal(layer.bias)
-    return parameters
+    strong = {
+        name: rng.standard_normal(s) for name, s in parameter_shapes(architecture.rows).items()
+    }
+    for value in strong.values():
+        if value.ndim > 1:
+            value *= math.sqrt(2 / value[0].size)
+    return strong
 
 
 def small_input(layer: Layer, rng: np.random.Generator) -> Array:
     """An x for a row: its own channels, but only as many pixels as its windows need."""
     row, (H, W, C) = layer.row, layer.input
-    if isinstance(row, Conv2d | MaxPool | AvgPool):
-        H, W = min(H, row.size + 2 * row.stride), min(W, row.size + 2 * row.stride + 1)
-    elif not isinstance(row, Linear | Dropout):
-        H, W = min(H, 4), min(W, 5)
+    if not isinstance(row, Linear | Dropout):  # whose weights and masks are for all pixels
+        least = max(row.window.size + 2 * row.window.stride, 4)
+        H, W = min(H, least), min(W, least + 1)
     shape = IMAGES, H, W, C
-    if isinstance(row, ReLU | MaxPool):
+    if row.kinked:
         return apart(shape, rng)
     spread = 30 if isinstance(row, LRN | LRNMap) else 1  # grey levels, which are to be normalised
     return spread * rng.standard_normal(shape)
@@ -153,10 +142,8 @@ def check_network(
 ) -> Iterator[tuple[str, float]]:
     """The error of the loss's gradient by each parameter, through all layers."""
     ops = network.ops
-    logits, tape = network.forward(images, draws)
-    labels = logits.argmin(1)  # wrong answers, whose loss has a slope
-    _, cache = ops.softmax_cross_entropy(logits, labels)
-    gradients = network.backward(ops.softmax_cross_entropy_backward(cache), tape)
+    labels = network.logits(images, draws).argmin(1)  # wrong answers, whose loss has a slope
+    _, gradients = loss_and_gradients(network, images, labels, draws)
 
     def loss() -> float:
         logits = network.logits(images, draws)

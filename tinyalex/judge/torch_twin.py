@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyalex.errors import UsageError
 from tinyalex.net.draws import Draws
 from tinyalex.net.layers import (
     LRN,
@@ -28,7 +29,8 @@ from tinyalex.net.layers import (
     Row,
 )
 from tinyalex.net.presets import Architecture
-from tinyalex.net.shapes import conv_size, layers
+from tinyalex.net.shapes import layers
+from tinyalex.net.windows import conv_size
 
 
 def nchw(x: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class Twin:
         if tensor.ndim == 4:
             return nchw(tensor).contiguous(memory_format=torch.channels_last)
         if tensor.ndim == 2:
-            h, w, c = self.inputs[name.removesuffix(".weight")]
+            h, w, c = self.inputs[name.partition(".")[0]]
             return nchw(tensor.reshape(-1, h, w, c)).flatten(1)
         return tensor
 
@@ -107,7 +109,10 @@ class Twin:
                 keep = torch.tensor(draws.keep[row.name]).reshape(-1, *self.inputs[row.name])
                 y = x * nchw(keep).reshape(x.shape)
                 return y / kept if row.scale_at == "train" else y
-        raise TypeError(f"{row} has no twin")
+        raise UsageError(
+            f"The network in PyTorch has no {row.kind!r}, which the layer {row.name} is: "
+            "tinyalex/judge/torch_twin.py is the place to add it."
+        )
 
     def _weights(self, row: Row) -> tuple[Tensor, Tensor]:
         return self.parameters[f"{row.name}.weight"], self.parameters[f"{row.name}.bias"]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Split
 from tinyalex.net.draws import centre_draws
-from tinyalex.net.layers import LRN, Augment, AvgPool, Conv2d, LRNMap, MaxPool, Row
+from tinyalex.net.layers import LRN, Augment, Conv2d, Row
 from tinyalex.net.network import Network, activations
 
 Array = npt.NDArray[Any]
@@ -37,18 +37,10 @@ class Field(NamedTuple):
 
 
 def receptive_field(rows: Sequence[Row], name: str) -> Field:
-    """That of the row `name`, which lies below the first Linear."""
+    """Receptive field of the units of row `name`, which lies below the first Linear."""
     size, stride, start = 1, 1, 0
     for row in rows:
-        match row:
-            case Conv2d():
-                window, step, before = row.size, row.stride, row.pad
-            case MaxPool() | AvgPool():
-                window, step, before = row.size, row.stride, 0
-            case LRNMap():
-                window, step, before = row.n, 1, row.n // 2
-            case _:
-                window, step, before = 1, 1, 0
+        window, step, before = row.window
         size, start, stride = size + (window - 1) * stride, start - before * stride, stride * step
         if row.name == name:
             return Field(size, stride, start)

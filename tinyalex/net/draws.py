@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.net.layers import Augment, Conv2d, Dropout, Linear
+from tinyalex.net.layers import Augment, Dropout
 from tinyalex.net.presets import Architecture
-from tinyalex.net.shapes import layers
+from tinyalex.net.shapes import layers, parameters
 from tinyalex.seeds import STEP, WEIGHTS
 
 Array = npt.NDArray[Any]
@@ -105,15 +105,12 @@ def _view(count: int, top: int, left: int, flip: int) -> Draws:
 
 def initial_parameters(architecture: Architecture, seed: int) -> dict[str, Array]:
     """Weights from a normal distribution, biases constant; float32, `conv1.weight` and so on."""
-    parameters: dict[str, Array] = {}
-    for layer in layers(architecture.rows):
-        row = layer.row
-        if not isinstance(row, Conv2d | Linear):
-            continue
-        assert layer.weight is not None
-        rng = np.random.default_rng([seed, WEIGHTS, len(parameters)])
-        weight = rng.standard_normal(layer.weight, np.float32)
-        weight *= np.float32(row.init_std)
-        parameters[f"{row.name}.weight"] = weight
-        parameters[f"{row.name}.bias"] = np.full(layer.bias, row.bias, np.float32)
-    return parameters
+    drawn: dict[str, Array] = {}
+    for number, (name, parameter) in enumerate(parameters(architecture.rows).items()):
+        if parameter.std:
+            rng = np.random.default_rng([seed, WEIGHTS, number])
+            drawn[name] = rng.standard_normal(parameter.shape, np.float32)
+            drawn[name] *= np.float32(parameter.std)
+        else:
+            drawn[name] = np.full(parameter.shape, parameter.value, np.float32)
+    return drawn

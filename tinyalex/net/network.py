@@ -8,40 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.backend import Array, Backend, Cache, Role
+from tinyalex.backend import Array, Backend, Cache, Fusion, Role
+from tinyalex.errors import UsageError
 from tinyalex.net.draws import Draws
-from tinyalex.net.layers import LRN, Augment, AvgPool, Conv2d, Dropout, Linear, LRNMap, MaxPool, Row
+from tinyalex.net.layers import Augment, Conv2d, Dropout, Row
 from tinyalex.net.presets import Architecture
+from tinyalex.net.shapes import layers
 
 Tape = list[Cache]
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """One row, or a run of rows that the backend computes as one.
 
-    first: how many rows of the network lie below.
+    first: how many rows of the network lie below. trained: the names of its parameters.
     """
 
     first: int
     rows: tuple[Row, ...]
+    trained: tuple[str, ...]
     forward: Callable[..., tuple[Array, Cache]]
     backward: Callable[..., Any]
-
-    @property
-    def trained(self) -> list[Row]:
-        """The rows with parameters, at most one."""
-        return [row for row in self.rows if isinstance(row, Conv2d | Linear)]
 
     def gradients(self, dy: Array, cache: Cache) -> tuple[Array | None, dict[str, Array]]:
         """The gradient by x, unless x are the images, and by each parameter, under its name."""
         above_images = self.first == 1 and isinstance(self.rows[0], Conv2d)
         grads = self.backward(dy, cache, *([False] if above_images else []))
-        if not self.trained:
-            return grads, {}
-        dx, dw, db = grads
-        name = self.trained[0].name
-        return dx, {f"{name}.weight": dw, f"{name}.bias": db}
+        dx, *own = grads if self.trained else (grads,)
+        return dx, dict(zip(self.trained, own, strict=True))
 
 
 class Network:
@@ -61,34 +56,35 @@ class Network:
             for name, value in parameters.items()
         }
         self.mean = ops.asarray(mean)
-        self.steps = plan(architecture.rows, ops)
+        self.stages = plan(architecture.rows, ops)
+        self._own = {layer.row.name: tuple(layer.trained) for layer in layers(architecture.rows)}
 
     def forward(self, images: Any, draws: Draws) -> tuple[Array, Tape]:
         """Logits (N, classes) of uint8 images (N, image_size, image_size, 3).
 
-        The tape holds each step's cache, for backward.
+        The tape holds each stage's cache, for backward.
         """
         x, tape = self.ops.asarray(images), []
-        for step in self.steps:
-            x, cache = step.forward(x, *self._all_arguments(step, draws))
+        for stage in self.stages:
+            x, cache = stage.forward(x, *self._all_arguments(stage, draws))
             tape.append(cache)
         return x, tape
 
     def logits(self, images: Any, draws: Draws) -> Array:
         """The logits alone, for evaluation: no cache is kept, so layers use each other's memory."""
         x = self.ops.asarray(images)
-        for step in self.steps:
-            x = step.forward(x, *self._all_arguments(step, draws))[0]
+        for stage in self.stages:
+            x = stage.forward(x, *self._all_arguments(stage, draws))[0]
         return x
 
     def backward(self, dlogits: Array, tape: Tape) -> dict[str, Array]:
         """The gradient of the loss by every parameter, under the parameter's name."""
         gradients: dict[str, Array] = {}
         dy: Array | None = dlogits
-        for step, cache in zip(reversed(self.steps), reversed(tape), strict=True):
-            if not isinstance(step.rows[-1], Augment):
-                dy, found = step.gradients(dy, cache)
-                gradients |= found
+        for stage, cache in zip(reversed(self.stages), reversed(tape), strict=True):
+            if not isinstance(stage.rows[-1], Augment):
+                dy, own = stage.gradients(dy, cache)
+                gradients |= own
         return gradients
 
     def arguments(self, row: Row, draws: Draws) -> tuple[Any, ...]:
@@ -98,32 +94,16 @@ class Network:
             case Augment():
                 drawn = (asarray(a) for a in (draws.corner, draws.flip, draws.shift))
                 return (self.mean, *drawn, row.size, row.scale * draws.scale)
-            case Conv2d():
-                return (*self._weights(row), row.stride, row.pad, row.groups, row.ceil)
-            case Linear():
-                return self._weights(row)
-            case LRN():
-                return (row.n, row.k, row.alpha, row.beta, row.groups)
-            case LRNMap():
-                return (row.n, row.k, row.alpha, row.beta)
-            case MaxPool() | AvgPool():
-                return (row.size, row.stride, row.ceil)
             case Dropout():
                 kept = 1 - row.rate
                 if draws.training:
-                    return (
-                        asarray(draws.keep[row.name], "mask"),
-                        1 / kept if row.scale_at == "train" else 1.0,
-                    )
-                return (None, kept if row.scale_at == "test" else 1.0)
-            case _:
-                return ()
+                    keep = asarray(draws.keep[row.name], "mask")
+                    return keep, 1 / kept if row.scale_at == "train" else 1.0
+                return None, kept if row.scale_at == "test" else 1.0
+        return (*(self.parameters[name] for name in self._own[row.name]), *row.settings)
 
-    def _all_arguments(self, step: Step, draws: Draws) -> list[Any]:
-        return [a for row in step.rows for a in self.arguments(row, draws)]
-
-    def _weights(self, row: Row) -> tuple[Array, Array]:
-        return self.parameters[f"{row.name}.weight"], self.parameters[f"{row.name}.bias"]
+    def _all_arguments(self, stage: Stage, draws: Draws) -> list[Any]:
+        return [a for row in stage.rows for a in self.arguments(row, draws)]
 
 
 def role_of(parameter: str, architecture: Architecture) -> Role:
@@ -131,24 +111,37 @@ def role_of(parameter: str, architecture: Architecture) -> Role:
     return "head" if parameter.startswith(f"{architecture.rows[-1].name}.") else "tower"
 
 
-def plan(rows: Sequence[Row], ops: Backend) -> list[Step]:
-    """The rows as steps, each the longest run for which the backend has one function."""
+def plan(rows: Sequence[Row], ops: Backend) -> list[Stage]:
+    """The rows as stages, each the longest run for which the backend has one function.
+
+    Raises UsageError for a kind of row that the backend does not have.
+    """
     longest = max((len(kinds) for kinds in ops.fusions), default=1)
-    steps, i = [], 0
+    every, stages, i = layers(rows), [], 0
     while i < len(rows):
         for length in range(min(longest, len(rows) - i), 0, -1):
-            run = tuple(rows[i : i + length])
-            functions = ops.fusions.get(tuple(row.kind for row in run))
+            run = every[i : i + length]
+            functions = ops.fusions.get(tuple(layer.row.kind for layer in run))
             if functions:
-                steps.append(Step(i, run, *functions))
                 break
         else:
-            kind = run[0].kind
-            steps.append(
-                Step(i, run, getattr(ops, kind), getattr(ops, f"{kind}_backward", _no_backward))
-            )
+            functions = _functions(run[0].row, ops)
+        names = tuple(name for layer in run for name in layer.trained)
+        stages.append(Stage(i, tuple(layer.row for layer in run), names, *functions))
         i += len(run)
-    return steps
+    return stages
+
+
+def _functions(row: Row, ops: Backend) -> Fusion:
+    forward, backward = (getattr(ops, row.kind + way, None) for way in ("", "_backward"))
+    if isinstance(row, Augment):
+        backward = _no_backward
+    if not forward or not backward:
+        raise UsageError(
+            f"The {ops.name} backend has no {row.kind!r}, which the layer {row.name} is. Use "
+            "another --backend, or write the layer there: .github/CONTRIBUTING.md lists the places."
+        )
+    return forward, backward
 
 
 def _no_backward(dy: Array, cache: Cache) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinyalex.backend import Array
-from tinyalex.net.layers import Conv2d, Linear
 from tinyalex.net.network import Network, role_of
 from tinyalex.net.presets import Recipe
+from tinyalex.net.shapes import parameters
 
 NO_FACTORS: Mapping[str, float] = MappingProxyType({})
 
@@ -24,19 +24,17 @@ class SGD:
 
     def __init__(self, network: Network, recipe: Recipe, velocities: Mapping[str, Any]) -> None:
         self.network = network
-        self.momentum = recipe.momentum
+        self.recipe = recipe
         self.velocities = {
             name: network.ops.asarray(np.array(v), role_of(name, network.architecture))
             for name, v in velocities.items()
         }
         self.multipliers: dict[str, float] = {}
         self.decays: dict[str, float] = {}
-        for row in network.architecture.rows:
-            if isinstance(row, Conv2d | Linear):
-                weight, bias = f"{row.name}.weight", f"{row.name}.bias"
-                own = row.weight_decay
-                self.decays |= {weight: recipe.weight_decay if own is None else own, bias: 0.0}
-                self.multipliers |= {weight: 1.0, bias: recipe.bias_lr_multiplier}
+        for name, parameter in parameters(network.architecture.rows).items():
+            own = parameter.decay
+            self.decays[name] = recipe.weight_decay if own is None else own
+            self.multipliers[name] = recipe.bias_lr_multiplier if parameter.bias else 1.0
 
     def step(
         self, gradients: Mapping[str, Array], lr: float, factors: Mapping[str, float] = NO_FACTORS
@@ -52,6 +50,6 @@ class SGD:
             [gradients[name] for name in names],
             [self.velocities[name] for name in names],
             [lr * self.multipliers[name] * factors.get(name, 1) for name in names],
-            self.momentum,
+            self.recipe.momentum,
             [self.decays[name] for name in names],
         )

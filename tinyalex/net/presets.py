@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tinyalex.errors import UsageError, nearest
+from tinyalex.net import shapes
 from tinyalex.net.layers import (
     LRN,
     Augment,
@@ -77,6 +78,16 @@ class Architecture:
         convs = {row.groups for row in self.rows if isinstance(row, Conv2d)}
         norms = {row.groups for row in self.rows if isinstance(row, LRN)}
         return convs in ({2}, {1, 2}) and norms <= {2}
+
+    def check(self) -> None:
+        """Raises UsageError if the rows do not make a network from images to classes."""
+        try:
+            shapes.layers(self.rows)
+            fault = "" if isinstance(self.rows[-1], Linear) else "its last row is not Linear"
+        except ValueError as error:
+            fault = str(error)
+        if fault:
+            raise UsageError(f"The network {self.name} does not fit together: {fault}.")
 
     def with_classes(self, classes: int) -> Architecture:
         """The same network with another number of outputs."""

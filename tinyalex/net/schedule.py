@@ -66,7 +66,7 @@ def factors(recipe: Recipe, epoch: int, parameters: Iterable[str]) -> dict[str, 
     found = {name: recipe.lr / fallen for name in names if name.endswith(".bias")}
     first = names[0].partition(".")[0]
     if epoch >= FIRST_RESTS_2012:
-        found |= {f"{first}.weight": 0.0, f"{first}.bias": 0.0}
+        found |= {name: 0.0 for name in names if name.startswith(f"{first}.")}
     elif epoch >= FIRST_FALLS_2012:
         found[f"{first}.weight"] = recipe.lr_gamma
     return found

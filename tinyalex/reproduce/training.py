@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex.errors import UsageError
+from tinyalex.net.presets import get_architecture
 from tinyalex.reproduce.experiment import Request
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
 from tinyalex.system.signals import StoppedBySignal
-from tinyalex.training.loop import Trainer
+from tinyalex.training import loop
+from tinyalex.training.start import prepare
 
 Record = dict[str, Any]
 LOG = 10**9  # steps between log lines: an experiment tells of epochs
@@ -44,7 +46,7 @@ def train(
         backend=request.backend,
         output_dir=str(folder),
         **{"print_freq": LOG, **settings},
-    ).resolved()
+    ).resolved(get_architecture(arch))
     resumed = None
     last, best = folder / "last.npz", folder / "best.npz"
     if last.exists() or best.exists():
@@ -65,12 +67,12 @@ def train(
         return enough(record)
 
     try:
-        trainer = Trainer(config, resumed, say=lambda line: None, after_epoch=after_epoch)
-        trainer.run()
+        run = prepare(config, resumed, say=lambda line: None)
+        loop.train(run, lambda line: None, after_epoch)
     except StoppedBySignal as stopped:
         message = "Stopped. The same command goes on from here."
         raise StoppedBySignal(message, stopped.exit_code - 128) from None
-    return trainer.progress.history
+    return run.progress.history
 
 
 def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, Any]) -> Path:
@@ -86,7 +88,8 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
 
 def check_same(config: Config, saved: Record, folder: Path) -> None:
     """Raises UsageError if a finished or interrupted run was another than is asked for."""
-    saved = asdict(from_mapping(saved, Config(), str(folder)).resolved())  # fills what is new since
+    then = from_mapping(saved, Config(), str(folder))
+    saved = asdict(then.resolved(config.architecture))  # fills what is new since
     now = asdict(config)
     for name in differing(saved, now):
         if name not in FREE:

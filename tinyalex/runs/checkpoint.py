@@ -20,8 +20,9 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_info
 
 from tinyalex.errors import CheckpointError, WriteError
-from tinyalex.net.presets import Architecture, get_architecture
+from tinyalex.net.presets import Architecture
 from tinyalex.runs import checkpoint_reader
+from tinyalex.runs.network_json import as_json, is_preset
 from tinyalex.runs.progress import Progress
 from tinyalex.system.files import replacing, sync_folder
 
@@ -32,11 +33,12 @@ Array = npt.NDArray[Any]
 class Checkpoint:
     """All that a run needs to go on, and all that a network needs to be used.
 
-    machine: what computed it, see `machine`. data: the digest of the data set it was trained on.
-    Both are empty in a file from before they were recorded.
+    network: the architecture, with as many outputs as there are classes. machine: what computed
+    it, see `machine`. data: the digest of the data set it was trained on. Both are empty in a file
+    from before they were recorded.
     """
 
-    architecture: str
+    network: Architecture
     classes: tuple[str, ...]
     titles: tuple[str, ...]
     config: dict[str, Any]
@@ -49,9 +51,9 @@ class Checkpoint:
     data: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def network(self) -> Architecture:
-        """The architecture, with as many outputs as the checkpoint has classes."""
-        return get_architecture(self.architecture).with_classes(len(self.classes))
+    def architecture(self) -> str:
+        """The network's name."""
+        return self.network.name
 
 
 def machine() -> dict[str, str]:
@@ -91,6 +93,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "machine": checkpoint.machine,
         "data": checkpoint.data,
     }
+    if not is_preset(checkpoint.network):
+        meta["network"] = as_json(checkpoint.network)
     arrays: dict[str, Any] = {
         "meta": np.array(json.dumps(meta)),
         "mean": checkpoint.mean,
@@ -178,9 +182,9 @@ def _beside(path: Path) -> str:
 
 
 def _read(path: Path) -> Checkpoint:
-    meta, progress, arrays = checkpoint_reader.read(path)
+    meta, progress, network, arrays = checkpoint_reader.read(path)
     return Checkpoint(
-        architecture=meta["architecture"],
+        network=network,
         classes=tuple(meta["classes"]),
         titles=tuple(meta["titles"]),
         config=meta["config"],
@@ -199,13 +203,13 @@ def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
 
 
 def check_fits(
-    checkpoint: Checkpoint, path: Path, architecture: str, classes: tuple[str, ...]
+    checkpoint: Checkpoint, path: Path, network: Architecture, classes: tuple[str, ...]
 ) -> None:
     """Raises CheckpointError if the run at hand is of another network or of other classes."""
-    if checkpoint.architecture != architecture or len(checkpoint.classes) != len(classes):
+    if checkpoint.network.rows != network.rows:
         raise CheckpointError(
             f"{path} holds {checkpoint.architecture} with {len(checkpoint.classes)} classes, but "
-            f"this run is {architecture} with {len(classes)}. Resume with the --arch and --data of "
+            f"this run is {network.name} with {len(classes)}. Resume with the --arch and --data of "
             "the run that wrote it."
         )
     if checkpoint.classes != classes:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from tinyalex.errors import CheckpointError
 from tinyalex.net.presets import Architecture, get_architecture
-from tinyalex.net.shapes import layers
+from tinyalex.net.shapes import parameter_shapes
 from tinyalex.runs.config import Config, from_mapping
+from tinyalex.runs.network_json import from_json
 from tinyalex.runs.progress import Progress, watched
 
 Array = npt.NDArray[Any]
@@ -31,8 +32,8 @@ NAME = 200  # characters of a network's name: each change to a preset in it take
 FLOAT = np.dtype(np.float32)
 
 
-def read(path: Path) -> tuple[dict[str, Any], Progress, dict[str, Array]]:
-    """`meta`, the progress in it, and the arrays of its network under their names.
+def read(path: Path) -> tuple[dict[str, Any], Progress, Architecture, dict[str, Array]]:
+    """`meta`, the progress and the network in it, and its arrays under their names.
 
     Raises CheckpointError, naming the file, if it is not a sound checkpoint. Whatever it holds, no
     more memory is taken than for the arrays of its network, and for a while some eight times
@@ -52,8 +53,9 @@ def read(path: Path) -> tuple[dict[str, Any], Progress, dict[str, Array]]:
                     f"reads format {FORMAT}. Use the version that wrote it."
                 )
             progress = _checked(meta)
-            network = get_architecture(meta["architecture"]).with_classes(len(meta["classes"]))
-            return meta, progress, _arrays(file, network, os.fstat(raw.fileno()).st_size)
+            network = _network(meta)
+            arrays = _arrays(file, network, os.fstat(raw.fileno()).st_size)
+            return meta, progress, network, arrays
     except CheckpointError:
         raise
     except MemoryError:
@@ -115,15 +117,18 @@ def _checked(meta: dict[str, Any]) -> Progress:
     return progress
 
 
+def _network(meta: dict[str, Any]) -> Architecture:
+    name, own = meta["architecture"], meta.get("network")
+    network = get_architecture(name) if own is None else from_json(name, own)
+    return network.with_classes(len(meta["classes"]))
+
+
 def _arrays(file: zipfile.ZipFile, network: Architecture, size: int) -> dict[str, Array]:
     """The arrays of a checkpoint of `network`, in a file of `size` bytes, under their names."""
     side = network.data.image_size
     shapes: dict[str, tuple[int, ...]] = {"mean": (side, side, 3), "colour": (3, 3)}
     for kind in ("parameter", "velocity"):
-        for layer in layers(network.rows):
-            if layer.weight:
-                shapes[f"{kind}/{layer.row.name}.weight"] = layer.weight
-                shapes[f"{kind}/{layer.row.name}.bias"] = (layer.bias,)
+        shapes |= {f"{kind}/{name}": s for name, s in parameter_shapes(network.rows).items()}
     if wrong := {f"{name}.npy" for name in ("meta", *shapes)} ^ set(file.namelist()):
         raise ValueError(f"{network.name} has other arrays: {min(wrong)!r}")
     nbytes = FLOAT.itemsize * sum(map(math.prod, shapes.values()))

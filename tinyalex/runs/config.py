@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,26 +134,25 @@ class Config:
                 )
             if extra["check"] and not extra["check"](value):
                 raise UsageError(f"{flag} cannot be {value}: it takes {_rule(extra['check'])}")
-        if self.arch is not None:
-            get_architecture(self.arch)
 
-    def resolved(self) -> Config:
-        """The same with every setting of the recipe filled in."""
-        recipe = self.architecture.recipe
-        names = {f.name for f in fields(Recipe)}
-        own = {n: getattr(recipe, n) for n in names if getattr(self, n) is None}
-        return replace(self, arch=self.architecture.name, **own)
+    def resolved(self, architecture: Architecture) -> Config:
+        """These settings with those of the architecture's recipe where there are none."""
+        recipe = asdict(architecture.recipe)
+        unset = {name: value for name, value in recipe.items() if getattr(self, name) is None}
+        return replace(self, arch=architecture.name, **unset)
 
     @property
     def architecture(self) -> Architecture:
-        """The network that is asked for, with its original number of classes."""
+        """The preset that is asked for, with its original number of classes.
+
+        Raises UsageError, with the nearest name, if there is none of this name.
+        """
         return get_architecture(self.arch or ("alexnet" if self.data else "mini"))
 
     @property
     def recipe(self) -> Recipe:
-        """The resolved settings that make up a recipe."""
-        whole = self.resolved()
-        return Recipe(**{f.name: getattr(whole, f.name) for f in fields(Recipe)})
+        """The settings that make up a recipe, once `resolved`."""
+        return Recipe(**{f.name: getattr(self, f.name) for f in fields(Recipe)})
 
     @property
     def devices(self) -> tuple[int, ...]:

@@ -22,6 +22,11 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     standing: float | None = 0.0
 
+    def finish_epoch(self, record: dict[str, Any]) -> None:
+        """Go over to the next epoch. record: of the one that has ended."""
+        self.history.append(record)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0] * 4
+
     @property
     def best(self) -> dict[str, Any] | None:
         """The finished epoch with the lowest watched error, the first of equals."""

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tinyalex.data.dataset import Dataset
-from tinyalex.errors import DeviceMemoryError
+from tinyalex.errors import DataError, DeviceMemoryError, DivergedError, TinyalexError
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 from tinyalex.reports.summary import gpu_bytes
 from tinyalex.runs.config import Config
-from tinyalex.runs.progress import Progress
+from tinyalex.training.start import Run
 
 
-def introduction(architecture: Architecture, dataset: Dataset, backend: str) -> list[str]:
-    """What is about to be trained, on what, by whom."""
+def introduction(run: Run) -> list[str]:
+    """What is about to be trained, on what, by whom, from where to where."""
+    architecture, dataset, config = run.architecture, run.dataset, run.config
     cost = layers(architecture.rows)
     val = "no" if dataset.val is None else f"{len(dataset.val.labels):,}"
-    return [
+    lines = [
         f"{architecture.name}: {sum(c.parameters for c in cost):,} parameters, "
-        f"{sum(c.macs for c in cost):,} multiply-adds an image, {backend} backend",
+        f"{sum(c.macs for c in cost):,} multiply-adds an image, {run.ops.name} backend",
         f"{dataset.name}: {len(dataset.train.labels):,} training and {val} validation images, "
         f"{len(dataset.classes)} classes",
         *(f"note: {note}" for note in dataset.notes),
     ]
+    if run.ops.name == "reference" and (config.gpus, config.precision) != (
+        Config.gpus,
+        Config.precision,
+    ):
+        lines.append("note: --gpus and --precision have no effect on the reference backend")
+    if run.finished:
+        return [*lines, nothing_left(run)]
+    at = f" from step {run.progress.step}" if run.progress.step else ""
+    return [*lines, f"training{at} to epoch {run.recipe.epochs} in {run.folder.path}"]
+
+
+def step(record: dict[str, Any], run: Run) -> str:
+    """A logged step in one line."""
+    return (
+        f"epoch {run.progress.epoch + 1} step {run.progress.batch}/{run.epoch_batches}  "
+        f"loss {record['loss']:.4f}  lr {record['lr']:g}  "
+        f"{record['images_per_second']:.0f} images/s  "
+        f"waiting for data {100 * record['data_wait']:.0f} %"
+    )
 
 
 def finished_epoch(record: dict[str, Any]) -> str:
@@ -42,20 +60,22 @@ def finished_epoch(record: dict[str, Any]) -> str:
     return f"{text}  |  {record['images_per_second']:.0f} images/s"
 
 
-def nothing_left(progress: Progress, config: Config, folder: Path) -> str:
+def nothing_left(run: Run) -> str:
     """Why a run that is resumed has nothing to train."""
-    if progress.epoch >= config.recipe.epochs:
-        reached, flag = f"epoch {progress.epoch}", f"--epochs {config.recipe.epochs}"
+    progress = run.progress
+    if progress.epoch >= run.recipe.epochs:
+        reached, flag = f"epoch {progress.epoch}", f"--epochs {run.recipe.epochs}"
     else:
-        reached, flag = f"step {progress.step}", f"--max-steps {config.max_steps}"
+        reached, flag = f"step {progress.step}", f"--max-steps {run.config.max_steps}"
     return (
-        f"nothing is left to train in {folder}: it is at {reached}, and {flag} is asked for. "
-        "A larger number trains on."
+        f"nothing is left to train in {run.folder.path}: it is at {reached}, and {flag} is asked "
+        "for. A larger number trains on."
     )
 
 
-def conclusion(progress: Progress, folder: Path, steps: int) -> list[str]:
-    """What was reached, where it is, and what to try next. steps: those of all epochs."""
+def conclusion(run: Run) -> list[str]:
+    """What was reached, where it is, and what to try next."""
+    progress, folder, steps = run.progress, run.folder.path, run.recipe.epochs * run.epoch_batches
     best = progress.best
     if best is None:
         reached = "No epoch has ended, so nothing was validated."
@@ -80,6 +100,33 @@ def conclusion(progress: Progress, folder: Path, steps: int) -> list[str]:
     if best:
         lines.append(f"Next: tinyalex eval {folder} --crops 10")
     return lines
+
+
+def how_to_continue(run: Run) -> str:
+    """What is saved of a run that ends early, and the command that goes on with it."""
+    return (
+        f"All is saved up to step {run.progress.step}; continue with: "
+        f"tinyalex train --resume {run.folder.path}"
+    )
+
+
+def ended_early(error: DataError | DeviceMemoryError, run: Run) -> TinyalexError:
+    """The error of a run that bad data or a GPU's full memory has ended, and that is saved."""
+    if isinstance(error, DataError):
+        return DataError(f"{error} {how_to_continue(run)}")
+    remedy = what_fits(error, run.architecture, len(run.config.devices))
+    return TinyalexError(f"{error} {remedy} {how_to_continue(run)}")
+
+
+def diverged(what: str, run: Run) -> DivergedError:
+    """The error for a loss or parameter that is not finite."""
+    last, best = (run.folder.path / name for name in ("last.npz", "best.npz"))
+    remedy = f"Continue from {last}" if last.exists() else "Start again"
+    older = f" If it diverges at once, continue from {best}." if best.exists() else ""
+    return DivergedError(
+        f"Training diverged: {what} is not finite (learning rate {run.learning_rate()[0]:g}). "
+        f"{remedy} with a lower --lr.{older}"
+    )
 
 
 def what_fits(error: DeviceMemoryError, architecture: Architecture, gpus: int) -> str:

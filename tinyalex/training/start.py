@@ -1,0 +1,255 @@
+"""How a run begins or goes on: all that can be refused is, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tinyalex.backend import Backend, get_backend
+from tinyalex.data import open_data
+from tinyalex.data.batches import MEAN_IMAGES, keep_in_memory, mean_and_colour
+from tinyalex.data.dataset import Dataset, Split
+from tinyalex.data.fingerprint import contents, differences
+from tinyalex.errors import CheckpointError, DataError, UsageError
+from tinyalex.net.draws import initial_parameters
+from tinyalex.net.network import Network
+from tinyalex.net.optimizer import SGD
+from tinyalex.net.presets import Architecture, Recipe, check_towers
+from tinyalex.net.schedule import learning_rate
+from tinyalex.runs import checkpoint as checkpoints
+from tinyalex.runs.checkpoint import Checkpoint
+from tinyalex.runs.config import Config, differing, from_mapping
+from tinyalex.runs.folder import RunFolder
+from tinyalex.runs.progress import Progress, watched
+from tinyalex.runs.weights import find_weights, fine_tuned
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a training run works with; `progress` and `sgd` move, the rest stays.
+
+    config: all settings filled in. architecture: with the data's number of classes. images, val:
+    the splits of `dataset`, kept in memory where they fit. contents: their fingerprint.
+    """
+
+    config: Config
+    architecture: Architecture
+    dataset: Dataset
+    images: Split
+    val: Split | None
+    contents: dict[str, Any]
+    folder: RunFolder
+    progress: Progress
+    sgd: SGD
+    mean: Any
+    colour: Any
+
+    @property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self.sgd.network
+
+    @property
+    def ops(self) -> Backend:
+        """The backend that it runs on."""
+        return self.network.ops
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The settings that make up a recipe."""
+        return self.config.recipe
+
+    @property
+    def epoch_batches(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.images.labels) // self.recipe.batch_size)
+
+    def learning_rate(self) -> tuple[float, str]:
+        """Rate of the current epoch, and why it has just fallen, if it has."""
+        return learning_rate(self.recipe, [watched(record) for record in self.progress.history])
+
+    @property
+    def out_of_steps(self) -> bool:
+        """Whether --max-steps is reached."""
+        return self.config.max_steps is not None and self.progress.step >= self.config.max_steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or --max-steps reached."""
+        return self.progress.epoch >= self.recipe.epochs or self.out_of_steps
+
+    def state(self) -> Checkpoint:
+        """The run as it is now, on the host."""
+        to_numpy = self.ops.to_numpy
+        return Checkpoint(
+            network=self.architecture,
+            classes=self.dataset.classes,
+            titles=self.dataset.titles,
+            config=asdict(self.config),
+            progress=self.progress,
+            parameters={name: to_numpy(a) for name, a in self.network.parameters.items()},
+            velocities={name: to_numpy(a) for name, a in self.sgd.velocities.items()},
+            mean=self.mean,
+            colour=self.colour,
+            machine=checkpoints.machine(),
+            data=self.contents,
+        )
+
+
+def prepare(
+    config: Config,
+    resumed: tuple[Path, Checkpoint] | None = None,
+    architecture: Architecture | None = None,
+    say: Callable[[str], None] = tqdm.write,
+) -> Run:
+    """A run ready to be trained, in its folder, which stays locked until `folder.close()`.
+
+    config: what is asked. resumed: the checkpoint to go on from, and its file. architecture: a
+    network of one's own; by default that of `resumed` or config.weights, or the preset config.arch.
+    Raises UsageError, DataError, CheckpointError or WriteError before anything is trained.
+    """
+    source = find_weights(config.weights) if config.weights and not resumed else None
+    before = resumed or source
+    if not architecture and before and config.arch in (None, before[1].architecture):
+        architecture = before[1].network
+    architecture = architecture or config.architecture
+    architecture.check()
+    config = config.resolved(architecture)
+    settings = config.toml()  # refuses a path that is no text, before any work
+    if config.backend != "reference":
+        check_towers(architecture, config.devices)
+    ops = get_backend(config.backend, config.devices, config.precision)
+    size = architecture.data.image_size
+    dataset = open_data(
+        config.data,
+        size,
+        config.seed,
+        max_pixels=config.max_pixels,
+        on_bad_image=config.on_bad_image,
+    )
+    count = len(dataset.train.labels)
+    if config.recipe.batch_size > count:
+        raise UsageError(
+            f"--batch-size {config.recipe.batch_size} is larger than the data: {dataset.name} has "
+            f"{count} training images. Give -b {count} or less."
+        )
+    architecture = architecture.with_classes(len(dataset.classes))
+    images = keep_in_memory(dataset.train, size)
+    fingerprint = contents(dataset)
+
+    if resumed:
+        path, state = resumed
+        checkpoints.check_fits(state, path, architecture, dataset.classes)
+        changed = check_resumed(config, path, state, dataset, fingerprint)
+        folder = RunFolder.resume(path.parent, config.output_dir, settings)
+        if changed:
+            say(f"changed: {changed}")
+        if note := checkpoints.computed_elsewhere(state):
+            say(f"note: {note}")
+        weights, velocities = state.parameters, state.velocities
+        progress, mean, colour = state.progress, state.mean, state.colour
+    else:
+        weights = initial_parameters(architecture, config.seed)
+        if source:
+            weights = fine_tuned(source, architecture, dataset.classes, weights)
+        folder = RunFolder.create(config.output_dir, architecture.name, settings)
+        velocities = {name: np.zeros_like(value) for name, value in weights.items()}
+        progress = Progress()
+        if source:  # the weights know images without this mean
+            mean, colour = source[1].mean, source[1].colour
+        else:
+            mean, colour = statistics(images, size, config)
+    checkpoints.sweep(folder.path)
+    run = Run(
+        config=config,
+        architecture=architecture,
+        dataset=dataset,
+        images=images,
+        val=None if dataset.val is None else keep_in_memory(dataset.val, size),
+        contents=fingerprint,
+        folder=folder,
+        progress=progress,
+        sgd=SGD(Network(architecture, ops, weights, mean), config.recipe, velocities),
+        mean=mean,
+        colour=colour,
+    )
+    if resumed:
+        restore(run, resumed[0], say)
+    return run
+
+
+def statistics(images: Split, size: int, config: Config) -> tuple[Any, Any]:
+    """The mean image and the colour directions, from at most MEAN_IMAGES training images."""
+    count = min(len(images.labels), MEAN_IMAGES)
+    with progress_bar("mean image", count) as bar:
+        return mean_and_colour(
+            images, size, seed=config.seed, workers=config.workers, progress=bar.update
+        )
+
+
+def check_resumed(
+    config: Config, path: Path, state: Checkpoint, dataset: Dataset, fingerprint: dict[str, Any]
+) -> str:
+    """Which settings are others than when the run was saved, in words.
+
+    Raises DataError, UsageError or CheckpointError if it cannot go on with `config` on `dataset`.
+    """
+    if changes := differences(state.data, fingerprint):
+        raise DataError(
+            f"{dataset.name} is not the data that {path} was trained on: {'; '.join(changes)}. "
+            "Resume with the --data, --seed and images of before, or begin a new run from its "
+            f"weights: --weights {path}."
+        )
+    before = asdict(from_mapping(state.config, Config(), str(path)).resolved(state.network))
+    now, done = asdict(config), state.progress.batch
+    changed = [setting for setting in differing(before, now) if setting != "output_dir"]
+    if "weights" in changed:
+        raise UsageError(
+            f"--resume goes on with the weights in {path}, and weights = {now['weights']!r} "
+            "starts a new run. Give one."
+        )
+    for setting in {"batch_size", "seed"}.intersection(changed if done else ()):
+        flag = "--" + setting.replace("_", "-")
+        raise UsageError(
+            f"{path} was saved inside epoch {state.progress.epoch + 1}, after {done} batches, "
+            f"and with {flag} {now[setting]} the others would hold images seen already. Finish "
+            f"the epoch with {flag} {before[setting]}, then change it."
+        )
+    epoch_batches = -(-len(dataset.train.labels) // config.recipe.batch_size)
+    if done > epoch_batches:
+        raise CheckpointError(
+            f"{path} tells of {done} batches done of an epoch that has {epoch_batches}. "
+            "Use another checkpoint of the run: last.npz or best.npz."
+        )
+    return ", ".join(f"{s.replace('_', '-')} {before[s]} -> {now[s]}" for s in changed)
+
+
+def restore(run: Run, path: Path, say: Callable[[str], None]) -> None:
+    """Make the folder hold the run as it was in `path`, and all of it if it was elsewhere.
+
+    The best checkpoint comes first: a run that has last.npz is taken to be complete. The log is cut
+    last: what is too long will be cut again, but what is missing would not be trained again.
+    """
+    before, best = path.with_name("best.npz"), run.folder.path / "best.npz"
+    if before.resolve() != best.resolve() and before.exists():
+        try:
+            state = checkpoints.load(before)
+        except CheckpointError as error:
+            say(f"note: {error}")
+        else:
+            if state.progress.best == run.progress.best:
+                checkpoints.save(state, best)
+    if path.resolve() != (run.folder.path / "last.npz").resolve():
+        checkpoints.save(run.state(), run.folder.path / "last.npz")
+    run.folder.forget(run.progress.step, run.progress.epoch)
+
+
+def progress_bar(what: str, images: int, done: int = 0) -> tqdm[Any]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    return tqdm(desc=what, total=images, initial=done, unit=" images", leave=False, disable=None)
