@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [page for depth in ("*", "*/*", "*/*/*") for page in sorted(ROOT.glob(f"{depth}.md"))]
+FOLDERS = (".github", "examples", "findings", "gpu", "reference", "tests", "tinyalex")
+PAGES = sorted([*ROOT.glob("*.md"), *(p for name in FOLDERS for p in (ROOT / name).rglob("*.md"))])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

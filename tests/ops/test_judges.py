@@ -10,44 +10,14 @@ import pytest
 import strategies
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from small import EVERY_KIND
 from strategies import integers, reals
 
 from tinyalex import reference
 from tinyalex.judge.gradcheck import gradcheck
-from tinyalex.net.layers import (
-    LRN,
-    Augment,
-    AvgPool,
-    Conv2d,
-    Dropout,
-    Linear,
-    LRNMap,
-    MaxPool,
-    ReLU,
-    Tanh,
-)
+from tinyalex.net.layers import Conv2d, Linear
 from tinyalex.net.network import Network
-from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe
-
-EVERY_KIND = Architecture(
-    "every-kind",
-    "one row of each kind, with even windows, cut-off windows and towers",
-    (
-        Augment("data", size=12, image_size=14),
-        Conv2d("conv1", 6, size=3, pad=1),
-        ReLU("relu1"),
-        LRN("norm1", n=4, alpha=0.01, groups=2),
-        MaxPool("pool1", 3, 2, ceil=True),
-        Conv2d("conv2", 8, size=3, pad=1, groups=2),
-        Tanh("tanh2"),
-        LRNMap("norm2", n=2, k=1, alpha=0.05, beta=0.75),
-        AvgPool("pool2", 3, 2, ceil=True),
-        Linear("fc3", 10),
-        Dropout("drop3", scale_at="train"),
-        Linear("fc4", 5),
-    ),
-    Recipe(epochs=1),
-)
+from tinyalex.net.presets import ARCHITECTURES
 
 
 def with_backward(op, change):

@@ -83,40 +83,25 @@ def do_eval(arguments: argparse.Namespace) -> None:
 
 
 def do_predict(arguments: argparse.Namespace) -> int:
-    import numpy as np
+    from tinyalex.trained import load
 
-    from tinyalex.data.decode import decode
-    from tinyalex.measure.evaluate import probabilities
-    from tinyalex.runs.weights import load_networks
-
-    checkpoints, networks = load_networks([arguments.source])
-    titles, max_pixels = checkpoints[0].titles, checkpoints[0].config.get("max_pixels")
-    size = networks[0].architecture.data.image_size
+    network = load(arguments.source)
     failed = 0
     for path in arguments.images:
         try:
-            image = decode(_read(path), size, path, max_pixels)
+            answers = network.predict(path, arguments.topk, arguments.crops)
         except DataError as error:  # the others may still be answered; the exit code tells
             print(f"tinyalex: {error}", file=sys.stderr)
             failed = error.exit_code
             continue
-        probs = probabilities(networks, image[None], arguments.crops)[0]
-        best = np.argsort(-probs, kind="stable")[: arguments.topk]
-        answers = [{"class": titles[i], "probability": round(float(probs[i]), 6)} for i in best]
         if arguments.json:
-            print(json.dumps({"image": path, "predictions": answers}))
+            named = [{"class": title, "probability": round(p, 6)} for title, p in answers]
+            print(json.dumps({"image": path, "predictions": named}))
         else:
             print(path)
-            for answer in answers:
-                print(f"  {100 * answer['probability']:6.2f} %  {answer['class']}")
+            for title, probability in answers:
+                print(f"  {100 * probability:6.2f} %  {title}")
     return failed
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"Cannot read the picture {path}: {error.strerror}.") from None
 
 
 def do_summary(arguments: argparse.Namespace) -> None:

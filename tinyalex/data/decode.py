@@ -93,6 +93,15 @@ def decode(
         ) from cause
 
 
+def decode_opened(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """An image that Pillow has opened, as `decode` does it. Raises DataError."""
+    try:
+        with pillow_silent:
+            return centre_square(_rgb(_upright(image)), size)
+    except Exception as cause:
+        raise DataError(f"The image cannot be decoded: {cause or type(cause).__name__}.") from cause
+
+
 def centre_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """The centre of an RGB image resized to uint8 (size, size, 3), read-only.
 

@@ -132,11 +132,17 @@ def refuse(difference: Difference) -> None:
 
 
 def audit(
-    sgd: SGD, images: Array, labels: Array, draws: Draws, lr: float, precision: str
-) -> Difference:
+    sgd: SGD,
+    images: Array,
+    labels: Array,
+    draws: Draws,
+    lr: float,
+    precision: str,
+    say: Callable[[str], None],
+) -> None:
     """Compare a training run's backend with the reference here and now, and leave the run alone.
 
-    Takes AUDITED images of the batch. Returns the difference that comes nearest to its tolerance;
+    Takes AUDITED images of the batch. Says the difference that comes nearest to its tolerance, and
     raises DifferenceError if one exceeds it.
     """
     network, few = sgd.network, slice(AUDITED)
@@ -153,8 +159,8 @@ def audit(
     comparison = Comparison(copy(get_backend("reference")), copy(network.ops), precision)
     differences = list(comparison.step(images[few], labels[few], draws.of(few), lr))
     farthest = max(differences, key=lambda difference: difference.of_tolerance)
+    say(f"farthest from the reference: {farthest}")
     refuse(next((difference for difference in differences if not difference.ok), farthest))
-    return farthest
 
 
 def drift(sgd: SGD, truth: SGD) -> float:

@@ -27,6 +27,7 @@ from tinyalex.net.layers import (
     MaxPool,
     ReLU,
     Row,
+    Tanh,
 )
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
@@ -94,6 +95,8 @@ class Twin:
                 return F.linear(x.flatten(1), *self._weights(row))
             case ReLU():
                 return F.relu(x)
+            case Tanh():
+                return torch.tanh(x)
             case LRN():
                 return self.lrn(x, row.n, row.k, row.alpha, row.beta, row.groups)
             case LRNMap():

@@ -103,7 +103,7 @@ def _words(first: str, end: str | None) -> Callable[[Architecture], str]:
     def of(architecture: Architecture) -> str:
         names = [row.name for row in architecture.rows]
         rows = architecture.rows[names.index(first) : names.index(end) if end else None]
-        return ", ".join(WORDS[type(row)] for row in rows)
+        return ", ".join(WORDS.get(type(row), row.kind) for row in rows)
 
     return of
 

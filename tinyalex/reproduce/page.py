@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from tinyalex import __version__
 from tinyalex.errors import TinyalexError, WriteError
 from tinyalex.reproduce.experiment import Experiment, Request
 from tinyalex.system.files import write_whole
+from tinyalex.system.version import __version__
 
 NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
 

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def setting(
     *,
     kind: type = str,
     short: str | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: Collection[str] | None = None,
     check: Callable[[Any], bool] | None = None,
 ) -> Any:
     """A field of Config, with what the command line needs to know of it."""
@@ -73,7 +73,9 @@ class Config:
     weights: str | None = setting(
         None, "start from this run's weights; the last layer is drawn anew for other classes"
     )
-    backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
+    backend: str = setting(
+        "auto", "who computes; auto: the GPU if it answers", choices=tuple(BACKENDS)
+    )
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", check=gpu_list)
     precision: str = setting("fp32", "how the GPU multiplies", choices=PRECISIONS)
     batch_size: int | None = setting(None, "images a step", kind=int, short="-b", check=positive)

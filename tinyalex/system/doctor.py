@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tinyalex
+from tinyalex.system.version import __version__
 
 REQUIRED = ("numpy", "pillow", "tqdm", "threadpoolctl", "matplotlib")
 OPTIONAL = {
@@ -38,7 +38,7 @@ class Part:
 def report() -> tuple[str, bool]:
     """The findings as text, and whether the reference backend can run."""
     lines = [
-        f"tinyalex {tinyalex.__version__} in {Path(tinyalex.__file__).parent}",
+        f"tinyalex {__version__} in {Path(__file__).parents[1]}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores{_memory()}",
     ]

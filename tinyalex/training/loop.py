@@ -73,8 +73,7 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
                 run.architecture, len(labels), run.colour, seed, epoch, number, colour_noise
             )
             if config.check_every and progress.step % config.check_every == 0:
-                farthest = audit(run.sgd, images, labels, draws, lr, config.precision)
-                recorder.say(f"step {progress.step}  farthest from the reference: {farthest}")
+                audit(run.sgd, images, labels, draws, lr, config.precision, recorder.say_step)
 
             step = train_step(run.sgd, images, labels, draws, lr, rates)
             if not math.isfinite(step.loss):

@@ -60,6 +60,10 @@ class Recorder:
         if time.monotonic() - self.drawn > DRAW_SECONDS:
             self.draw()
 
+    def say_step(self, text: str) -> None:
+        """Say something about the coming step."""
+        self.say(f"step {self.run.progress.step}  {text}")
+
     def note(self, text: str) -> None:
         """Say something that belongs into the log, too."""
         self._note(text)

@@ -1,0 +1,171 @@
+"""A trained network as a program uses it: classes, answers, features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tinyalex.data.decode import MAX_PIXELS, centre_square, decode, decode_opened
+from tinyalex.errors import DataError, UsageError
+from tinyalex.measure.evaluate import probabilities
+from tinyalex.net.draws import centre_draws
+from tinyalex.net.network import Network, activations
+from tinyalex.net.presets import Architecture
+from tinyalex.runs.config import Config
+from tinyalex.runs.weights import load_networks
+from tinyalex.training.loop import train as train_run
+from tinyalex.training.start import prepare
+
+Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
+"""A file, an image of Pillow's, or a uint8 array (H, W, 3), RGB; of any size."""
+
+BATCH = 128  # images that are computed at once
+
+
+def load(run: str | os.PathLike[str], backend: str = "auto") -> TrainedNetwork:
+    """The network of a run's folder (its best epoch), or of an .npz file in it.
+
+    backend: "auto", "reference" or "gpu". Raises CheckpointError, UsageError.
+    """
+    (state,), (network,) = load_networks([os.fspath(run)], backend)
+    return TrainedNetwork(network, state.classes, state.titles, state.config.get("max_pixels"))
+
+
+def train(
+    config: Config,
+    architecture: Architecture | None = None,
+    say: Callable[[str], None] = print,
+) -> TrainedNetwork:
+    """Train as the command does, and load the best epoch.
+
+    config: `Config(data="photos/", epochs=5)`. architecture: a network of one's own instead of the
+    preset config.arch. say: prints a line. Raises TinyalexError, of the kinds in `tinyalex.errors`.
+    """
+    run = prepare(config, architecture=architecture, say=say)
+    train_run(run, say)
+    return load(run.folder.path, config.backend)
+
+
+class TrainedNetwork:
+    """A network that answers about pictures.
+
+    classes: identities in the order of the outputs, as the folders of the training data were named.
+    titles: what a person calls them. network: its rows and parameters on a backend.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        classes: Sequence[str],
+        titles: Sequence[str],
+        max_pixels: int | None = None,
+    ) -> None:
+        self.network, self.classes, self.titles = network, tuple(classes), tuple(titles)
+        self.max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
+
+    def predict(self, picture: Picture, topk: int = 5, crops: int = 1) -> list[tuple[str, float]]:
+        """The `topk` most probable classes of one picture: title and probability, the best first.
+
+        crops: 1, the centre, or the paper's 10 views. Raises DataError for a file that cannot be
+        read, UsageError for anything that is not one picture.
+        """
+        images = self.images(picture)
+        if len(images) != 1:
+            raise UsageError(
+                f"predict takes one picture, not {len(images)}: probabilities() takes many."
+            )
+        (row,) = probabilities([self.network], images, crops)
+        best = np.argsort(-row, kind="stable")[:topk]
+        return [(self.titles[i], float(row[i])) for i in best]
+
+    def probabilities(
+        self, pictures: Picture | Sequence[Picture], crops: int = 1
+    ) -> npt.NDArray[np.float64]:
+        """The probability of each class, float64 (N, classes).
+
+        pictures: one, a list of them, or a uint8 array (N, H, W, 3). crops, errors: see `predict`.
+        """
+        images = self.images(pictures)
+        return np.concatenate(
+            [probabilities([self.network], part, crops) for part in _parts(images)]
+        )
+
+    def features(
+        self, pictures: Picture | Sequence[Picture], layer: str
+    ) -> npt.NDArray[np.float32]:
+        """The output of the row `layer` in the centre view, float32 (N, features) or (N, H, W, C).
+
+        layer: a name of `tinyalex summary`. "fc7" is before its ReLU, "relu7" behind. pictures,
+        errors: see `probabilities`; UsageError also for a layer that the network does not have.
+        """
+        names = [row.name for row in self.network.architecture.rows]
+        if layer not in names:
+            raise UsageError(f"The network has no layer {layer!r}. It has {', '.join(names)}.")
+        return np.concatenate([self._features(p, layer) for p in _parts(self.images(pictures))])
+
+    def _features(self, images: Any, layer: str) -> Any:
+        draws = centre_draws(self.network.architecture.data, len(images))
+        outputs = activations(self.network, images, draws)
+        return next(self.network.ops.to_numpy(y) for row, y in outputs if row.name == layer)
+
+    def images(self, pictures: Picture | Sequence[Picture]) -> npt.NDArray[np.uint8]:
+        """Pictures as the network was trained on them: uint8 (N, image_size, image_size, 3).
+
+        The centre square of each, resized. pictures, errors: see `probabilities`.
+        """
+        if isinstance(pictures, np.ndarray):
+            _check(pictures)
+            parts = list(pictures) if pictures.ndim == 4 else [pictures]
+        elif isinstance(pictures, list | tuple):
+            parts = list(pictures)
+        else:
+            parts = [pictures]
+        if not parts:
+            raise UsageError("There is no picture: the batch is empty.")
+        return np.stack([self._image(part) for part in parts])
+
+    def _image(self, picture: Any) -> npt.NDArray[np.uint8]:
+        size = self.network.architecture.data.image_size
+        if isinstance(picture, np.ndarray):
+            _check(picture, ranks=(3,))
+            return centre_square(Image.fromarray(picture), size)
+        if isinstance(picture, Image.Image):
+            return decode_opened(picture, size)
+        if not isinstance(picture, str | os.PathLike):
+            raise UsageError(f"A picture is {TAKEN}, not {type(picture).__name__}.")
+        path = Path(picture)
+        try:
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"Cannot read the picture {path}: {reason}.") from None
+        return decode(data, size, str(path), self.max_pixels)
+
+
+TAKEN = "a path, an image of Pillow's, or a uint8 array (H, W, 3) or (N, H, W, 3) of RGB 0 to 255"
+
+
+def _check(array: npt.NDArray[Any], ranks: tuple[int, ...] = (3, 4)) -> None:
+    """Raises UsageError unless an array can only be meant as pictures."""
+    given = f"{array.dtype} {array.shape}"
+    if array.dtype != np.uint8:
+        hint = "scale it to 0 to 255 and give it .astype('uint8')"
+    elif array.ndim in ranks and array.shape[-1] != 3 and 3 in array.shape[-3:-1]:
+        hint = "move its channels last: numpy.moveaxis(a, -3, -1)"
+    elif array.ndim not in ranks or array.shape[-1] != 3:
+        hint = "give each picture three channels: Pillow's convert('RGB') does"
+    elif 0 in array.shape:
+        hint = "it has no pixels"
+    else:
+        return
+    raise UsageError(f"A picture is {TAKEN}, and this is {given}: {hint}.")
+
+
+def _parts(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
