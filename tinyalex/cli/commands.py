@@ -170,7 +170,9 @@ def do_show(arguments: argparse.Namespace) -> None:
     from tinyalex.runs.weights import load_networks, open_data_of
 
     if arguments.data and arguments.what in ("curves", "filters"):
-        raise UsageError(f"show {arguments.what} looks at no images, so --data says nothing to it.")
+        raise UsageError(
+            f"--data has no effect on show {arguments.what}, which looks at no images."
+        )
     folder = RunFolder(checkpoint.find(arguments.source, "best.npz", "last.npz").parent)
     path = folder.path / f"{arguments.what}.png"
     if arguments.output:

@@ -15,11 +15,12 @@ from typing import Any, NoReturn, Protocol
 from tinyalex.backend import BACKENDS, PRECISIONS
 from tinyalex.cli import commands
 from tinyalex.errors import TinyalexError, UsageError, nearest
-from tinyalex.net.presets import ARCHITECTURES
+from tinyalex.net.presets import ARCHITECTURES, Recipe
 from tinyalex.runs.config import ON_BAD_IMAGE, Config
 from tinyalex.system.version import __version__
 
 RUN = "folder of a run, or an .npz file in it"
+RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,8 +45,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}.{hint} See {self.prog} --help.")
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """An argparse type: whole numbers from `least` on."""
+def _whole(parser: Any, *flags: str, least: int = 1, **settings: Any) -> None:
+    """Adds a flag that takes whole numbers from `least` on."""
 
     def number(text: str) -> int:
         try:
@@ -56,7 +57,7 @@ def whole(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"takes a whole number of {least} or more, not {text}")
         return value
 
-    return number
+    parser.add_argument(*flags, type=number, metavar="INT", **settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,19 +120,38 @@ def _train(command: Command) -> None:
         "-c", "--config", metavar="FILE", help="TOML file of settings; flags win over it"
     )
     sub.add_argument("--resume", metavar="RUN", help=f"continue: {RUN}")
-    for field in dataclasses.fields(Config):
-        extra = field.metadata
-        flags = [*([extra["short"]] if extra["short"] else []), "--" + field.name.replace("_", "-")]
-        default = "" if field.default is None else f" (default: {field.default})"
-        sub.add_argument(
-            *flags,
-            dest=field.name,
-            type=extra["kind"],
-            choices=extra["choices"],
-            default=argparse.SUPPRESS,
-            metavar=None if extra["choices"] else extra["kind"].__name__.upper(),
-            help=extra["help"] + default,
-        )
+    for title, names in GROUPS.items():
+        group = sub.add_argument_group(title)
+        for name in names:
+            _add_setting(group, name)
+
+
+GROUPS = {
+    "data": ("data", "on_bad_image", "max_pixels", "workers"),
+    "network": ("arch", "weights"),
+    "recipe": ("epochs", "max_steps", *RECIPE[1:], "seed"),
+    "hardware": ("backend", "gpus", "precision", "check_every"),
+    "run": ("output_dir", "print_freq"),
+}
+"""The settings in the order in which --help has them."""
+
+
+def _add_setting(group: Any, name: str) -> None:
+    field = Config.__dataclass_fields__[name]
+    extra, default = field.metadata, field.default
+    if name in RECIPE:
+        alexnet, mini = (getattr(ARCHITECTURES[a].recipe, name) for a in ("alexnet", "mini"))
+        default = alexnet if alexnet == mini else f"alexnet {alexnet}, mini {mini}"
+    group.add_argument(
+        *([extra["short"]] if extra["short"] else []),
+        "--" + name.replace("_", "-"),
+        dest=name,
+        type=extra["kind"],
+        choices=extra["choices"],
+        default=argparse.SUPPRESS,
+        metavar=None if extra["choices"] else extra["kind"].__name__.upper(),
+        help=extra["help"] + ("" if default is None else f" (default: {default})"),
+    )
 
 
 def _eval(command: Command) -> None:
@@ -141,12 +161,8 @@ def _eval(command: Command) -> None:
     sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
-    sub.add_argument(
-        "-b", "--batch-size", type=whole(1), default=128, metavar="INT", help="images at once"
-    )
-    sub.add_argument(
-        "-j", "--workers", type=whole(0), default=2, metavar="INT", help="decoding threads"
-    )
+    _whole(sub, "-b", "--batch-size", default=128, help="images at once")
+    _whole(sub, "-j", "--workers", least=0, default=2, help="decoding threads")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -154,9 +170,7 @@ def _predict(command: Command) -> None:
     sub = command("predict", "what a run sees in pictures", commands.do_predict)
     sub.add_argument("source", metavar="RUN", help=RUN)
     sub.add_argument("images", metavar="IMAGE", nargs="+", help="picture file")
-    sub.add_argument(
-        "--topk", type=whole(1), default=5, metavar="INT", help="classes to name (default: 5)"
-    )
+    _whole(sub, "--topk", default=5, help="classes to name (default: 5)")
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
 
@@ -177,23 +191,21 @@ def _gradcheck(command: Command) -> None:
         "gradcheck", "check every gradient of a network numerically", commands.do_gradcheck
     )
     _add_arch(sub, "mini")
-    sub.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the numbers tried")
+    _whole(sub, "--seed", least=0, default=0, help="seed of the numbers tried")
 
 
 def _compare(command: Command) -> None:
     sub = command("compare", "hold a backend against the reference, op by op", commands.do_compare)
     sub.add_argument("--backend", default="gpu", choices=BACKENDS, help="which (default: gpu)")
     _add_arch(sub, "mini")
-    sub.add_argument("--steps", type=whole(1), default=1, metavar="INT", help="training steps")
-    sub.add_argument(
-        "-b", "--batch-size", type=whole(1), default=2, metavar="INT", help="images a step"
-    )
+    _whole(sub, "--steps", default=1, help="training steps")
+    _whole(sub, "-b", "--batch-size", default=2, help="images a step")
     sub.add_argument("--gpus", default="0", metavar="STR", help="one GPU, or one for each tower")
-    sub.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of its products")
-    sub.add_argument("--trace", action="store_true", help="print what two GPUs exchange")
     sub.add_argument(
-        "--seed", type=whole(0), default=0, metavar="INT", help="of images and weights"
+        "--precision", default="fp32", choices=PRECISIONS, help="precision of matrix products"
     )
+    sub.add_argument("--trace", action="store_true", help="print what two GPUs exchange")
+    _whole(sub, "--seed", least=0, default=0, help="seed of images and weights")
 
 
 def _show(command: Command) -> None:
@@ -208,13 +220,9 @@ def _show(command: Command) -> None:
 def _bench(command: Command) -> None:
     sub = command("bench", "speed per layer and of a whole training step", commands.do_bench)
     _add_arch(sub, "alexnet")
-    sub.add_argument(
-        "-b", "--batch-size", type=whole(1), default=32, metavar="INT", help="images a step"
-    )
+    _whole(sub, "-b", "--batch-size", default=32, help="images a step")
     sub.add_argument("--against", choices=("torch",), help="measure this too, in turn")
-    sub.add_argument(
-        "--rounds", type=whole(1), default=5, metavar="INT", help="measurements of each"
-    )
+    _whole(sub, "--rounds", default=5, help="measurements of each")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -228,8 +236,8 @@ def _reproduce(command: Command) -> None:
     sub.add_argument("name", metavar="NAME", help="one of those below, or all, for a page of them")
     sub.add_argument("--data", help="images to train on (default: the built-in ones)")
     sub.add_argument("--arch", metavar="STR", help="network (default: the experiment's own)")
-    sub.add_argument("--epochs", type=whole(1), metavar="INT", help="of each run")
-    sub.add_argument("--seeds", type=whole(1), metavar="INT", help="runs of each network")
+    _whole(sub, "--epochs", help="epochs of each run")
+    _whole(sub, "--seeds", help="runs of each network")
     sub.add_argument(
         "--run",
         dest="source",
@@ -261,9 +269,7 @@ def _add_data(parser: Parser) -> None:
     sub.set_defaults(run=commands.do_data_pack, parser=sub)
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
-    sub.add_argument(
-        "--size", type=whole(1), default=256, metavar="INT", help="pixels (default: 256)"
-    )
+    _whole(sub, "--size", default=256, help="pixels (default: 256)")
     _add_decoding(sub)
     sub.add_argument(
         "--on-bad-image",
@@ -282,20 +288,8 @@ def _add_data(parser: Parser) -> None:
 
 
 def _add_decoding(parser: Parser) -> None:
-    parser.add_argument(
-        "-j",
-        "--workers",
-        type=whole(1),
-        default=os.cpu_count() or 1,
-        metavar="INT",
-        help="threads (default: all)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=whole(1),
-        metavar="INT",
-        help="refuse larger pictures (default: 64 million)",
-    )
+    _whole(parser, "-j", "--workers", default=os.cpu_count() or 1, help="threads (default: all)")
+    _whole(parser, "--max-pixels", help="refuse larger pictures (default: 64 million)")
 
 
 def _experiments() -> str:

@@ -62,27 +62,28 @@ def setting(
     return field(default=default, metadata=extra)
 
 
+def whole(help: str, default: int | None = None, *, short: str | None = None) -> Any:
+    """A setting that is a whole number above zero."""
+    return setting(default, help, kind=int, short=short, check=positive)
+
+
 @dataclass(frozen=True)
 class Config:
     """What a run is asked to do. None means the architecture's own recipe, or none."""
 
     data: str | None = setting(None, "folder, .zip or .tar of images (default: built-in images)")
     arch: str | None = setting(
-        None, f"network ({', '.join(ARCHITECTURES)}); default alexnet, or mini on built-in images"
+        None, f"network: {', '.join(ARCHITECTURES)} (default: alexnet; on built-in images mini)"
     )
     weights: str | None = setting(
         None, "start from this run's weights; the last layer is drawn anew for other classes"
     )
-    backend: str = setting(
-        "auto", "who computes; auto: the GPU if it answers", choices=tuple(BACKENDS)
-    )
+    backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", check=gpu_list)
-    precision: str = setting("fp32", "how the GPU multiplies", choices=PRECISIONS)
-    batch_size: int | None = setting(None, "images a step", kind=int, short="-b", check=positive)
-    epochs: int | None = setting(None, "times through the data", kind=int, check=positive)
-    max_steps: int | None = setting(
-        None, "stop after so many steps in all", kind=int, check=positive
-    )
+    precision: str = setting("fp32", "precision of matrix products", choices=PRECISIONS)
+    batch_size: int | None = whole("images a step", short="-b")
+    epochs: int | None = whole("times through the data")
+    max_steps: int | None = whole("stop after so many steps in all")
     lr: float | None = setting(None, "learning rate", kind=float, check=positive)
     momentum: float | None = setting(None, "momentum", kind=float, check=fraction)
     weight_decay: float | None = setting(
@@ -91,33 +92,22 @@ class Config:
     bias_lr_multiplier: float | None = setting(
         None, "learning rate of biases over that of weights", kind=float, check=not_negative
     )
-    lr_scheduler: str | None = setting(None, "how the rate falls", choices=POLICIES)
-    lr_step_size: int | None = setting(
-        None, "epochs between drops (step)", kind=int, check=positive
-    )
+    lr_scheduler: str | None = setting(None, "how the learning rate falls", choices=POLICIES)
+    lr_step_size: int | None = whole("epochs between falls (step)")
     lr_gamma: float | None = setting(
-        None, "factor on the rate at a drop", kind=float, check=positive
+        None, "factor on the rate at a fall", kind=float, check=positive
     )
-    lr_patience: int | None = setting(
-        None, "epochs without a better error before a drop (plateau)", kind=int, check=positive
-    )
-    seed: int = setting(0, "of every random number", kind=int, check=not_negative)
+    lr_patience: int | None = whole("epochs without a better error before a fall (plateau)")
+    seed: int = setting(0, "seed of all random numbers", kind=int, check=not_negative)
     workers: int = setting(
         2, "threads that decode images ahead", kind=int, short="-j", check=not_negative
     )
-    check_every: int | None = setting(
-        None,
-        "steps between comparisons with the reference (default: none)",
-        kind=int,
-        check=positive,
-    )
-    max_pixels: int | None = setting(
-        None, "refuse pictures of more pixels (default: 64 million)", kind=int, check=positive
-    )
+    check_every: int | None = whole("steps between comparisons with the reference (default: none)")
+    max_pixels: int | None = whole("refuse pictures of more pixels (default: 64 million)")
     on_bad_image: str = setting(
         "error", "stop at a picture that cannot be read, or leave it out", choices=ON_BAD_IMAGE
     )
-    print_freq: int = setting(50, "steps between log lines", kind=int, short="-p", check=positive)
+    print_freq: int = whole("steps between log lines", 50, short="-p")
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")
 
     def __post_init__(self) -> None:
