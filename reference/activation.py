@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
-
-Array = npt.NDArray[Any]
 
 
 def relu(x: Array) -> tuple[Array, Array]:

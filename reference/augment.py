@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
-
-Array = npt.NDArray[Any]
 
 
 def augment(

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.net.windows import conv_size
 from tinyalex.reference.threads import in_pieces, in_runs
 
-Array = npt.NDArray[Any]
 Cache = tuple[Array, Array, int, int, int]
 
 
 def conv2d(
-    x: Array,
-    w: Array,
-    b: Array,
-    stride: int = 1,
-    pad: int = 0,
-    groups: int = 1,
-    ceil: bool = False,
+    x: Array, w: Array, b: Array, stride: int = 1, pad: int = 0, groups: int = 1, ceil: bool = False
 ) -> tuple[Array, Cache]:
     """y[n,i,j,o] = b[o] + sum over r,s,c of w[o,r,s,c] x[n, i stride+r-pad, j stride+s-pad, c].
 

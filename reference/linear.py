@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces
 
-Array = npt.NDArray[Any]
 Cache = tuple[Array, Array]
 
 

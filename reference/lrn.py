@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
 
-Array = npt.NDArray[Any]
 Sum = Callable[[Array], Array]
 Cache = tuple[Array, Array, float, float, Sum]
 
@@ -28,14 +27,9 @@ def lrn(
     if x.shape[3] % groups:
         raise ValueError(f"{x.shape[3]} channels cannot be cut into {groups} groups")
     window = band(x.shape[3] // groups, n, x.dtype)
-    return normalise(
-        x,
-        k,
-        alpha,
-        beta,
-        partial(channel_sum, window=window),
-        partial(channel_sum, window=window.T),
-    )
+    window_sum = partial(channel_sum, window=window)
+    mirrored_sum = partial(channel_sum, window=window.T)
+    return normalise(x, k, alpha, beta, window_sum, mirrored_sum)
 
 
 def lrn_map(x: Array, n: int, k: float, alpha: float, beta: float) -> tuple[Array, Cache]:
@@ -46,14 +40,9 @@ def lrn_map(x: Array, n: int, k: float, alpha: float, beta: float) -> tuple[Arra
     p - floor(n/2) in both directions and is clipped at the border. x, y: (N, H, W, C).
     """
     before, after = n // 2, n - 1 - n // 2
-    return normalise(
-        x,
-        k,
-        alpha,
-        beta,
-        partial(pixel_sum, before=before, after=after),
-        partial(pixel_sum, before=after, after=before),
-    )
+    window_sum = partial(pixel_sum, before=before, after=after)
+    mirrored_sum = partial(pixel_sum, before=after, after=before)
+    return normalise(x, k, alpha, beta, window_sum, mirrored_sum)
 
 
 def normalise(

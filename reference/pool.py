@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.net.windows import pool_size
 from tinyalex.reference.threads import in_pieces, in_runs
-
-Array = npt.NDArray[Any]
 
 
 def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Array, tuple[Any, ...]]:
@@ -33,7 +31,7 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 
 
 def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    """Each dy goes to the first maximum of its window in row-major order.
+    """dx: each dy goes to the first maximum of its window in row-major order.
 
     The taps ahead of it are counted, and it is found by their number. Pixels `stride` apart are
     gathered side by side for that: NumPy is twice as fast on long rows.
@@ -87,7 +85,7 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 
 
 def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    """Each dy is shared equally among the pixels of its window."""
+    """dx: each dy is shared equally among the pixels of its window."""
     shape, pixels, size, stride = cache
     (_, H, W, _), (_, Ho, Wo, _) = shape, dy.shape
     dx = np.empty(shape, dy.dtype)
@@ -107,7 +105,7 @@ def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
 
 
 def combine(ufunc: np.ufunc, x: Array, size: int, stride: int, y: Array) -> None:
-    """Sums (np.add) or maxima (np.maximum) of the windows of x, into y.
+    """Writes sums (np.add) or maxima (np.maximum) of the windows of x into y.
 
     First down the columns of pixels, then along the rows: 2 size steps instead of size^2. Every
     window has its first pixel, also where the border cuts it off.
@@ -125,7 +123,7 @@ def combine(ufunc: np.ufunc, x: Array, size: int, stride: int, y: Array) -> None
 
 
 def taps(n: int, out: int, size: int, stride: int) -> Iterator[tuple[slice, slice]]:
-    """For each place in the window, along one axis: the outputs that see a pixel there, and it."""
+    """Outputs with a pixel at a place of their window, and the pixels: by place, along one axis."""
     for r in range(size):
         count = max(0, min(out, -(-(n - r) // stride)))
         yield slice(count), slice(r, r + stride * count, stride)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-import numpy.typing as npt
-
+from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
-
-Array = npt.NDArray[Any]
 
 
 def sgd_update(

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.backend import Backend, Role, get_backend
 from tinyalex.errors import DifferenceError
 from tinyalex.net.draws import Draws, initial_parameters, training_draws
@@ -30,8 +30,6 @@ from tinyalex.net.network import Network, Stage, role_of
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture
 from tinyalex.net.step import train_step
-
-Array = npt.NDArray[Any]
 
 TOLERANCES = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2, "update": 1e-6}
 """The largest |backend - reference| / |reference| of a tensor, where |t| is the root of the sum of

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.backend import Backend
 from tinyalex.net.draws import Draws, training_draws
 from tinyalex.net.layers import LRN, Augment, Dropout, Linear, LRNMap
@@ -24,8 +24,6 @@ from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import Layer, layers, parameter_shapes
 from tinyalex.net.step import loss_and_gradients
-
-Array = npt.NDArray[Any]
 
 IMAGES = 2
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.net.draws import Draws, centre_draws, ten_views
 from tinyalex.net.network import Network
-
-Array = npt.NDArray[Any]
 
 
 def measured_on(dataset: Dataset) -> tuple[Split, str]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import DataError
 from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import Augment
 from tinyalex.net.network import Network, activations
-
-Array = npt.NDArray[Any]
 
 NEAREST = 6  # the columns of the paper's Figure 4
 QUERIES, POINTS = 500, 5000  # validation images that are asked for, training images among which

@@ -6,18 +6,17 @@ A unit is one channel of a convolution, the same everywhere in an image.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Split
 from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import LRN, Augment, Conv2d, Row
 from tinyalex.net.network import Network, activations
-
-Array = npt.NDArray[Any]
 
 BATCH = 64
 PATCHES = 8  # of a unit

@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_info
 
+from tinyalex.arrays import Array
 from tinyalex.errors import CheckpointError, WriteError
 from tinyalex.net.presets import Architecture
 from tinyalex.runs import checkpoint_reader
 from tinyalex.runs.network_json import as_json, is_preset
 from tinyalex.runs.progress import Progress
 from tinyalex.system.files import replacing, sync_folder
-
-Array = npt.NDArray[Any]
 
 
 @dataclass

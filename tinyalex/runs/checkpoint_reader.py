@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.errors import CheckpointError
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import parameter_shapes
 from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.network_json import from_json
 from tinyalex.runs.progress import Progress, watched
-
-Array = npt.NDArray[Any]
 
 FORMAT = 1
 META_BYTES = 2**25  # room for 8 million characters; 22,000 classes have some 3 million
