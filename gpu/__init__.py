@@ -5,11 +5,6 @@ parameters are float32. Each file opens with who computes what. `tinyalex.backen
 contract; `tinyalex.gpu.device` says where things run.
 """
 
-from typing import Any
-
-import numpy as np
-
-from tinyalex.gpu import device
 from tinyalex.gpu.activation import (
     dropout,
     dropout_backward,
@@ -27,6 +22,7 @@ from tinyalex.gpu.conv import (
     conv2d_relu,
     conv2d_relu_backward,
 )
+from tinyalex.gpu.device import SIMULATOR, asarray, synchronize, to_numpy
 from tinyalex.gpu.linear import (
     linear,
     linear_backward,
@@ -45,37 +41,7 @@ from tinyalex.gpu.pool import (
 )
 from tinyalex.gpu.sgd import sgd_update
 
-__all__ = [
-    "asarray",
-    "augment",
-    "avg_pool",
-    "avg_pool_backward",
-    "conv2d",
-    "conv2d_backward",
-    "dropout",
-    "dropout_backward",
-    "fusions",
-    "linear",
-    "linear_backward",
-    "lrn",
-    "lrn_backward",
-    "lrn_map",
-    "lrn_map_backward",
-    "max_pool",
-    "max_pool_backward",
-    "name",
-    "relu",
-    "relu_backward",
-    "sgd_update",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_backward",
-    "synchronize",
-    "tanh",
-    "tanh_backward",
-    "to_numpy",
-]
-
-name = "simulated gpu (slow)" if device.SIMULATOR else "gpu"
+name = "simulated gpu (slow)" if SIMULATOR else "gpu"
 
 fusions = {
     ("augment", "conv2d", "relu"): (augment_conv2d_relu, augment_conv2d_relu_backward),
@@ -83,18 +49,3 @@ fusions = {
     ("lrn", "max_pool"): (lrn_max_pool, lrn_max_pool_backward),
     ("linear", "relu", "dropout"): (linear_relu_dropout, linear_relu_dropout_backward),
 }
-
-
-def asarray(a: Any, role: str = "both") -> device.Array:
-    """A copy on the current device. Takes float32, int32 and uint8; TypeError for others."""
-    return device.asarray(np.asarray(a))
-
-
-def to_numpy(a: device.Array) -> Any:
-    """A copy on the host, once all work on it is done."""
-    return device.to_numpy(a)
-
-
-def synchronize() -> None:
-    """Waits until the current device has done all its work."""
-    device.current().synchronize()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from numpy import float32
+
 from tinyalex.gpu.bias import rectified
-from tinyalex.gpu.device import Array, check_gradient, empty, float32
+from tinyalex.gpu.device import Array, check_gradient, empty
 from tinyalex.gpu.launch import Bytes, Floats, kernel
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyalex.gpu.device import Array, empty, float32, inline, split
+from numpy import float32
+
+from tinyalex.gpu.device import Array, empty, inline, split
 from tinyalex.gpu.launch import Bytes, Floats, Ints, kernel
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, span, split
+from numpy import float32
+
+from tinyalex.gpu.device import Array, check_gradient, empty, inline, span, split
 from tinyalex.gpu.launch import Count, Floats, kernel
 
 RUN = 64  # rows that one thread adds up: short enough for many threads, long enough for few passes
@@ -42,7 +44,7 @@ def bias_gradient(dy: Array) -> Array:
 
 
 def _empty_sums(x: Array) -> Array:
-    """One row for each run of rows of x."""
+    """Memory for the sums of x: a row for each run of rows."""
     channels = x.shape[-1]
     return empty((-(-x.size // (channels * RUN)), channels))
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from numpy import float32
+
 from tinyalex.gpu.augment import check_views, pixel
 from tinyalex.gpu.bias import add_bias, add_bias_relu, bias_gradient, relu_bias_gradient
-from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, span, split
+from tinyalex.gpu.device import Array, check_gradient, empty, inline, span, split
 from tinyalex.gpu.gemm import column_gradient, rows_by_filters, weight_gradient
-from tinyalex.gpu.launch import Bytes, Floats, Ints, kernel
+from tinyalex.gpu.launch import Bytes, Floats, Ints, Sizes, kernel
 from tinyalex.net.windows import conv_size
 
 
-class Sizes(NamedTuple):
+class ConvSizes(NamedTuple):
     """What a layer's kernels are compiled for. Cg: channels of one group."""
 
     H: int
@@ -33,28 +35,21 @@ class Sizes(NamedTuple):
     stride: int
     pad: int
 
-    @classmethod
-    def of(
-        cls,
-        shape: tuple[int, ...],
-        w: Array,
-        b: Array,
-        stride: int,
-        pad: int,
-        groups: int,
-        ceil: bool,
-    ) -> Sizes:
-        """From the shape of x. Raises ValueError if x, w, b and groups do not fit."""
-        (_, H, W, C), (O, kh, kw, Cg) = shape, w.shape
-        if groups * Cg != C or O % groups or b.shape != (O,):
-            raise ValueError(
-                f"input {shape}, weights {w.shape}, bias {b.shape} and {groups} groups do not fit"
-            )
-        Ho, Wo = conv_size(H, kh, stride, pad, ceil), conv_size(W, kw, stride, pad, ceil)
-        return cls(H, W, groups, Cg, Ho, Wo, kh, kw, stride, pad)
+
+def sizes_of(
+    shape: tuple[int, ...], w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
+) -> ConvSizes:
+    """Sizes by the shape of x. Raises ValueError if x, w, b and groups do not fit."""
+    (_, H, W, C), (O, kh, kw, Cg) = shape, w.shape
+    if groups * Cg != C or O % groups or b.shape != (O,):
+        raise ValueError(
+            f"input {shape}, weights {w.shape}, bias {b.shape} and {groups} groups do not fit"
+        )
+    Ho, Wo = conv_size(H, kh, stride, pad, ceil), conv_size(W, kw, stride, pad, ceil)
+    return ConvSizes(H, W, groups, Cg, Ho, Wo, kh, kw, stride, pad)
 
 
-Cache = tuple[Array, Array, Sizes]
+Cache = tuple[Array, Array, ConvSizes]
 
 
 @inline
@@ -66,21 +61,8 @@ def place(at: int, Ho: int, Wo: int) -> tuple[int, int, int]:
 
 
 @kernel
-def im2col_kernel(
-    i: int,
-    x: Floats,
-    col: Floats,
-    H: int,
-    W: int,
-    G: int,
-    Cg: int,
-    Ho: int,
-    Wo: int,
-    kh: int,
-    kw: int,
-    stride: int,
-    pad: int,
-) -> None:
+def im2col_kernel(i: int, x: Floats, col: Floats, sizes: Sizes) -> None:
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
     output, channel = split(i, G * Cg)
     n, row, column = place(output, Ho, Wo)
     g, c = split(channel, Cg)
@@ -94,21 +76,8 @@ def im2col_kernel(
 
 
 @kernel
-def image_im2col_kernel(
-    i: int,
-    x: Floats,
-    col: Floats,
-    H: int,
-    W: int,
-    G: int,
-    Cg: int,
-    Ho: int,
-    Wo: int,
-    kh: int,
-    kw: int,
-    stride: int,
-    pad: int,
-) -> None:
+def image_im2col_kernel(i: int, x: Floats, col: Floats, sizes: Sizes) -> None:
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
     output, element = split(i, kw * G * Cg)
     n, row, column = place(output, Ho, Wo)
     s, channel = split(element, G * Cg)
@@ -121,7 +90,7 @@ def image_im2col_kernel(
         to += kw * Cg
 
 
-def im2col(x: Array, sizes: Sizes) -> Array:
+def im2col(x: Array, sizes: ConvSizes) -> Array:
     """col[(n,i,j), (g,r,s,c)] = x[n, i stride+r-pad, j stride+s-pad, (g,c)], 0 beyond the border.
 
     x: (N, H, W, C). col: (N Ho Wo, G kh kw C/G), a row per output pixel, its groups side by side.
@@ -129,13 +98,13 @@ def im2col(x: Array, sizes: Sizes) -> Array:
     N, _, _, C = x.shape
     col = _empty_columns(N, sizes)
     if C == 3:
-        image_im2col_kernel(len(col) * sizes.kw * C, x, col, *sizes)
+        image_im2col_kernel(len(col) * sizes.kw * C, x, col, sizes)
     else:
-        im2col_kernel(len(col) * C, x, col, *sizes)
+        im2col_kernel(len(col) * C, x, col, sizes)
     return col
 
 
-def _empty_columns(N: int, sizes: Sizes) -> Array:
+def _empty_columns(N: int, sizes: ConvSizes) -> Array:
     _, _, G, Cg, Ho, Wo, kh, kw, _, _ = sizes
     return empty((N * Ho * Wo, G * kh * kw * Cg))
 
@@ -148,21 +117,8 @@ def covering(p: int, size: int, stride: int, out: int) -> tuple[int, int]:
 
 
 @kernel
-def col2im_kernel(
-    i: int,
-    dcol: Floats,
-    dx: Floats,
-    H: int,
-    W: int,
-    G: int,
-    Cg: int,
-    Ho: int,
-    Wo: int,
-    kh: int,
-    kw: int,
-    stride: int,
-    pad: int,
-) -> None:
+def col2im_kernel(i: int, dcol: Floats, dx: Floats, sizes: Sizes) -> None:
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
     at, channel = split(i, G * Cg)
     n, h, v = place(at, H, W)
     g, c = split(channel, Cg)
@@ -178,25 +134,19 @@ def col2im_kernel(
     dx[i] = total
 
 
-def col2im(dcol: Array, sizes: Sizes) -> Array:
+def col2im(dcol: Array, sizes: ConvSizes) -> Array:
     """dx[n,h,v,c]: the sum of all elements of dcol whose like in im2col was a copy of x[n,h,v,c].
 
     dcol: (N Ho Wo, G kh kw C/G). dx: (N, H, W, C).
     """
     H, W, G, Cg, Ho, Wo, *_ = sizes
     dx = empty((len(dcol) // (Ho * Wo), H, W, G * Cg))
-    col2im_kernel(dx.size, dcol, dx, *sizes)
+    col2im_kernel(dx.size, dcol, dx, sizes)
     return dx
 
 
 def conv2d(
-    x: Array,
-    w: Array,
-    b: Array,
-    stride: int = 1,
-    pad: int = 0,
-    groups: int = 1,
-    ceil: bool = False,
+    x: Array, w: Array, b: Array, stride: int = 1, pad: int = 0, groups: int = 1, ceil: bool = False
 ) -> tuple[Array, Cache]:
     """y[n,i,j,o] = b[o] + sum over r,s,c of w[o,r,s,c] x[n, i stride+r-pad, j stride+s-pad, c].
 
@@ -204,21 +154,21 @@ def conv2d(
     `shapes.conv_size`; with `ceil` the last windows may reach beyond the padded border.
     The cache keeps the columns, which dw needs and whose unfolding would cost more than reading.
     """
-    sizes = Sizes.of(x.shape, w, b, stride, pad, groups, ceil)
+    sizes = sizes_of(x.shape, w, b, stride, pad, groups, ceil)
     col = im2col(x, sizes)
     y = _product(col, w, sizes)
     add_bias(y, b)
     return y, (col, w, sizes)
 
 
-def _product(col: Array, w: Array, sizes: Sizes) -> Array:
+def _product(col: Array, w: Array, sizes: ConvSizes) -> Array:
     """y = col w^T, without the bias. y: (N, Ho, Wo, O)."""
     y = empty(_output(col, w, sizes))
     rows_by_filters(col, w.reshape(len(w), -1), y, sizes.G)
     return y
 
 
-def _output(col: Array, w: Array, sizes: Sizes) -> tuple[int, int, int, int]:
+def _output(col: Array, w: Array, sizes: ConvSizes) -> tuple[int, int, int, int]:
     """The shape of y."""
     return len(col) // (sizes.Ho * sizes.Wo), sizes.Ho, sizes.Wo, len(w)
 
@@ -253,11 +203,11 @@ def conv2d_relu(
     x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
 ) -> tuple[Array, ReLUCache]:
     """y = relu(conv2d(x, ...)): bias and ReLU in one pass. The cache has y, whose sign masks dy."""
-    sizes = Sizes.of(x.shape, w, b, stride, pad, groups, ceil)
+    sizes = sizes_of(x.shape, w, b, stride, pad, groups, ceil)
     return _relu(im2col(x, sizes), w, b, sizes)
 
 
-def _relu(col: Array, w: Array, b: Array, sizes: Sizes) -> tuple[Array, ReLUCache]:
+def _relu(col: Array, w: Array, b: Array, sizes: ConvSizes) -> tuple[Array, ReLUCache]:
     y = _product(col, w, sizes)
     add_bias_relu(y, b)
     return y, (y, (col, w, sizes))
@@ -284,17 +234,9 @@ def augment_im2col_kernel(
     col: Floats,
     scale: float,
     side: int,
-    H: int,
-    W: int,
-    G: int,
-    Cg: int,
-    Ho: int,
-    Wo: int,
-    kh: int,
-    kw: int,
-    stride: int,
-    pad: int,
+    sizes: Sizes,
 ) -> None:
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
     output, element = split(i, kw * 3)
     n, row, column = place(output, Ho, Wo)
     s, channel = split(element, 3)
@@ -329,10 +271,10 @@ def augment_conv2d_relu(
     Overlapping windows read a pixel of AlexNet's some eight times: bytes, which stay in the caches.
     """
     check_views(images, mean, corner, flip, shift, size)
-    sizes = Sizes.of((len(images), size, size, 3), w, b, stride, pad, groups, ceil)
+    sizes = sizes_of((len(images), size, size, 3), w, b, stride, pad, groups, ceil)
     col, side = _empty_columns(len(images), sizes), images.shape[1]
     count = len(col) * sizes.kw * 3
-    augment_im2col_kernel(count, images, mean, corner, flip, shift, col, scale, side, *sizes)
+    augment_im2col_kernel(count, images, mean, corner, flip, shift, col, scale, side, sizes)
     return _relu(col, w, b, sizes)
 
 

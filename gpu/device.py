@@ -21,40 +21,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import cuda, types
-from numpy import float32, int32, uint32
+from numba import cuda
+from numpy import int32, uint32
 
+from tinyalex.backend import Array
 from tinyalex.errors import DeviceMemoryError, UsageError
-
-__all__ = [
-    "SIMULATOR",
-    "Array",
-    "Counts",
-    "Place",
-    "asarray",
-    "check_gradient",
-    "counting",
-    "cuda",
-    "current",
-    "empty",
-    "float32",
-    "inline",
-    "int32",
-    "numba",
-    "power",
-    "send",
-    "span",
-    "split",
-    "to_numpy",
-    "types",
-    "uint32",
-    "unwritten",
-    "use",
-    "xp",
-]
-
-Array = Any
-"""A CuPy array, or a NumPy array in the simulator."""
+from tinyalex.gpu.cublas import WORKSPACE_BYTES, Cublas
 
 SIMULATOR = bool(numba.config.ENABLE_CUDASIM)
 
@@ -101,7 +73,7 @@ else:
 
 @dataclass
 class Counts:
-    """What was asked of the devices.
+    """Work asked of the devices.
 
     launches: of kernels by their names, and of products as "gemm". bytes: of the arrays that they
     were given, each once, by the same names. requests: for memory. allocations: how many of these
@@ -115,12 +87,8 @@ class Counts:
     waits: int = 0
     freed: list[int] = field(default_factory=list)  # in the simulator: sizes of arrays now gone
 
-    def launch(self, name: str, arrays: Iterable[Array]) -> None:
-        self.launches[name] += 1
-        self.bytes[name] += sum(a.nbytes for a in arrays)
-
     def simulate_request(self, a: Array) -> None:
-        """As of a pool that keeps what is freed, and serves each size from its like."""
+        """A request to a pool that keeps what is freed, and serves each size from its like."""
         self.requests += 1
         if a.nbytes in self.freed:
             self.freed.remove(a.nbytes)
@@ -158,7 +126,7 @@ def counting() -> Iterator[Counts]:
 
 
 class Place:
-    """Where work runs: a device, a stream on it, and a cuBLAS handle bound to that stream.
+    """A place where work runs: a device, a stream on it, and a cuBLAS handle on that stream.
 
     Two places may share a device. `with place:` makes it the current one for allocation, launches
     and products; in the simulator that changes nothing. `launchers` are kernels set up to run here.
@@ -169,16 +137,15 @@ class Place:
         self.launchers: dict[Any, Any] = {}
         if SIMULATOR:
             return
-        from tinyalex.gpu.gemm import Cublas
-
         count = xp.cuda.runtime.getDeviceCount()
         if device >= count:
             raise UsageError(f"There is no GPU {device}: this machine has {count}, counted from 0.")
         xp.cuda.Device(device).use()  # `with` would go back to GPU 0, and make a context there
         self.stream = xp.cuda.Stream(non_blocking=True)
         self.numba_stream = cuda.external_stream(self.stream.ptr)
-        with self.stream:
-            self.cublas = Cublas(self.stream.ptr, precision)
+        with self.stream, room(WORKSPACE_BYTES):
+            workspace = xp.empty(WORKSPACE_BYTES, np.uint8)
+        self.cublas = Cublas(self.stream.ptr, workspace, precision)
         if _entered or _first:
             xp.cuda.Device(current().device).use()
 
@@ -237,6 +204,13 @@ def unwritten(a: Array) -> Array:
     return a
 
 
+def count_launch(name: str, arrays: Iterable[Array]) -> None:
+    """Adds a launch, and the arrays that it is given, to what is being counted, if anything is."""
+    if counts:
+        counts.launches[name] += 1
+        counts.bytes[name] += sum(a.nbytes for a in arrays)
+
+
 def _counted(a: Array) -> Array:
     if counts:
         counts.simulate_request(a)
@@ -268,15 +242,24 @@ def check_gradient(dy: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"gradient {dy.shape} and output {shape} do not fit")
 
 
-def asarray(a: Any) -> Array:
-    """A copy of a NumPy array at the current place; nobody waits until it is there."""
+def synchronize() -> None:
+    """Waits until the current place has done all its work."""
+    current().synchronize()
+
+
+def asarray(a: Any, role: str = "both") -> Array:
+    """A copy of a NumPy array at the current place, whatever its role; nobody waits for it.
+
+    Takes float32, int32 and uint8; TypeError for others.
+    """
+    a = np.asarray(a, order="C")
     if a.dtype not in (np.float32, np.int32, np.uint8):
         raise TypeError(f"the GPU backend takes float32, int32 and uint8 arrays, not {a.dtype}")
     if SIMULATOR:
-        return _counted(np.array(a, order="C"))
+        return _counted(a.copy())
     current()
     with room(a.nbytes):
-        return xp.asarray(np.asarray(a, order="C"))
+        return xp.asarray(a)
 
 
 def to_numpy(a: Array) -> Any:

@@ -6,36 +6,37 @@
 
     square(y.size, x, y)  # square(0, x, y) ... square(y.size - 1, x, y), in no particular order
 
-A kernel takes its index, then flat arrays, then floats, then counts, then sizes (int). On a GPU the
-sizes of a layer are baked into the compiled kernel, so that its divisions vanish and its loops
-unroll. What changes from batch to batch is never a size: the number of indices carries it, or a
-Count. Arrays go in as bare pointers under an explicit signature, which makes a launch several times
-cheaper than handing over array objects, and a kernel set up for a layer, with its grid and stream,
-is kept for the next step.
+A kernel takes its index, then flat arrays, then floats, then counts, then sizes: each an int, or a
+tuple of them (Sizes) that the kernel unpacks. On a GPU the sizes of a layer are baked into the
+compiled kernel, so that its divisions vanish and its loops unroll. What changes from batch to batch
+is never a size: the number of indices carries it, or a Count. Arrays go in as bare pointers under
+an explicit signature, which makes a launch several times cheaper than handing over array objects,
+and a kernel set up for a layer, with its grid and stream, is kept for the next step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy import int32
 
 from tinyalex.errors import UsageError
-from tinyalex.gpu import device
-from tinyalex.gpu.device import SIMULATOR, cuda, current, inline, int32, numba, types
+from tinyalex.gpu.device import SIMULATOR, count_launch, cuda, current, inline, numba
 
-Array = Any
+types = numba.types
+
 Floats = Any
 Ints = Any
 Bytes = Any
 Count = int
+Sizes = tuple[int, ...]
 
 ELEMENTS = {"Floats": types.float32, "Ints": types.int32, "Bytes": types.uint8}
 TYPES = {name: types.CPointer(t) for name, t in ELEMENTS.items()}
-TYPES |= {"float": types.float32, "Count": types.int32, "int": types.int32}
+TYPES |= {"float": types.float32, "Count": types.int32}
 DTYPES = {name: np.dtype(str(t)) for name, t in ELEMENTS.items()}
-NUMBERS = {"float": np.float32, "Count": int, "int": int}
 
 THREADS = 256
 BLOCKS = 132 * 16  # enough to fill the largest GPU at hand, an H200, twice over
@@ -56,8 +57,8 @@ class kernel:
         self.__name__, self.__doc__ = work.__name__, work.__doc__
         kinds = [kind for name, kind in work.__annotations__.items() if name != "return"][1:]
         self.kinds = [getattr(kind, "__name__", kind) for kind in kinds]
-        self.sizes = self.kinds.count("int")
-        assert "int" not in self.kinds[: len(self.kinds) - self.sizes], "sizes come last"
+        self.sizes = sum(kind in ("int", "Sizes") for kind in self.kinds)
+        assert set(self.kinds[: len(self.kinds) - self.sizes]) <= TYPES.keys(), "sizes come last"
         self.compiled: dict[Any, Any] = {}
 
     def __call__(self, count: int, *arguments: Any) -> None:
@@ -75,35 +76,30 @@ class kernel:
             return
         largest = max(count for count, *_ in calls)
         self.check_count(largest, LARGEST)
-        if device.counts:
-            device.counts.launch(self.__name__, self.arrays(calls))
+        given = (pair for _, *values in calls for pair in zip(values, self.kinds, strict=True))
+        count_launch(self.__name__, (value for value, kind in given if kind in DTYPES))
         self.run(tuple((count, self.checked(arguments)) for count, *arguments in calls), largest)
 
-    def arrays(self, calls: Iterable[tuple[Any, ...]]) -> Iterator[Array]:
-        """All that the calls are given."""
-        for _, *arguments in calls:
-            for value, kind in zip(arguments, self.kinds, strict=True):
-                if kind in DTYPES:
-                    yield value
-
     def run(self, runs: tuple[tuple[int, tuple[Any, ...]], ...], largest: int) -> None:
-        """Computes them, wherever. largest: of the counts."""
+        """Computes the runs, wherever. largest: of their counts."""
         if how in ("gpu", "general"):
-            first = len(self.kinds) - (self.sizes if how == "gpu" else 0)
+            first = len(self.kinds) - self.sizes
             sizes = runs[0][1][first:]
             assert all(arguments[first:] == sizes for _, arguments in runs), "sizes differ"
-            runs = tuple((count, arguments[:first]) for count, arguments in runs)
+            if how == "gpu":
+                runs = tuple((count, arguments[:first]) for count, arguments in runs)
             self.launcher(len(runs), sizes, min(-(-largest // THREADS), BLOCKS))(runs)
         elif how == "simulator":
             self.once(how, lambda: cuda.jit(self.loop()))[SIMULATED](runs)
         else:
             self.once(how, self.for_cpu)(runs)
 
-    def launcher(self, runs: int, sizes: tuple[int, ...], blocks: int) -> Any:
-        """Compiled, and set up for the current place; Numba itself would remember only 128."""
+    def launcher(self, runs: int, sizes: tuple[Any, ...], blocks: int) -> Any:
+        """The kernel set up for the current place; Numba itself would remember only 128."""
         place, key = current(), (self, how, runs, sizes, blocks)
         if key not in place.launchers:
-            compiled = self.once((how, runs, *sizes), lambda: self.for_gpu(runs, sizes))
+            baked, passed = (sizes, ()) if how == "gpu" else ((), sizes)
+            compiled = self.once((how, runs, baked), lambda: self.for_gpu(runs, baked, passed))
             place.launchers[key] = compiled[blocks, THREADS, place.numba_stream]
         return place.launchers[key]
 
@@ -112,7 +108,7 @@ class kernel:
             self.compiled[key] = compile()
         return self.compiled[key]
 
-    def loop(self, sizes: tuple[int, ...] = ()) -> Callable[..., None]:
+    def loop(self, sizes: tuple[Any, ...] = ()) -> Callable[..., None]:
         """The grid-stride loop over the work of each run, with the sizes as constants."""
         work = self.work if SIMULATOR else inline(self.work)
 
@@ -125,20 +121,25 @@ class kernel:
 
         # By this name Numba keeps what is compiled, an index each: two processes that compile
         # different kernels at once must not write into one. Profilers show it too.
-        loop.__qualname__ = "_".join(map(str, (self.__name__, *sizes)))
+        flat = [n for size in sizes for n in ((size,) if isinstance(size, int) else size)]
+        loop.__qualname__ = "_".join(map(str, (self.__name__, *flat)))
         return loop
 
-    def for_gpu(self, runs: int, sizes: tuple[int, ...]) -> Any:
-        signature, loop = self.signature(runs, len(sizes)), self.loop(sizes)
+    def for_gpu(self, runs: int, baked: tuple[Any, ...], passed: tuple[Any, ...] = ()) -> Any:
+        signature, loop = self.signature(runs, passed), self.loop(baked)
         try:
             return cuda.jit(signature, cache=True)(loop)
         except RuntimeError:  # there is no folder that Numba may keep it in; or it fails again
             return cuda.jit(signature)(loop)
 
-    def signature(self, runs: int, baked: int) -> Any:
-        """Of the loop. A run is count and a tuple of arguments: Numba allows no flat star here."""
-        kinds = self.kinds[: len(self.kinds) - baked]
-        run = types.Tuple([types.int32, types.Tuple([TYPES[kind] for kind in kinds])])
+    def signature(self, runs: int, sizes: tuple[Any, ...] = ()) -> Any:
+        """Types of the loop's argument: runs of a count and a tuple, as Numba allows no flat star.
+
+        sizes: those that are not baked in and so are arguments too.
+        """
+        arguments = [TYPES[kind] for kind in self.kinds[: len(self.kinds) - self.sizes]]
+        arguments += map(numba.typeof, sizes)
+        run = types.Tuple([types.int32, types.Tuple(arguments)])
         return types.void(types.UniTuple(run, runs))
 
     def for_cpu(self) -> Any:
@@ -153,7 +154,7 @@ class kernel:
         return loop
 
     def checked(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
-        """The arguments as the compiled kernel takes them."""
+        """Arguments as the compiled kernel takes them."""
         return tuple(self.plain(*pair) for pair in zip(arguments, self.kinds, strict=True))
 
     def check_count(self, count: int, largest: int) -> None:
@@ -165,9 +166,9 @@ class kernel:
             )
 
     def plain(self, value: Any, kind: str) -> Any:
-        """An argument as the compiled kernel takes it: a pointer or a number, checked."""
-        if kind in NUMBERS:
-            return NUMBERS[kind](value)
+        """An argument as the compiled kernel takes it: a pointer, a number or sizes, checked."""
+        if kind not in DTYPES:
+            return np.float32(value) if kind == "float" else value
         wanted = DTYPES[kind]
         assert value.dtype == wanted, f"{self.__name__} takes {wanted}, not {value.dtype}"
         assert value.flags.c_contiguous, f"{self.__name__} takes contiguous arrays"

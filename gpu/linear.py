@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numpy import float32
+
 from tinyalex.gpu.bias import (
     add_bias,
     add_bias_relu,
@@ -9,7 +11,7 @@ from tinyalex.gpu.bias import (
     rectified,
     relu_bias_gradient,
 )
-from tinyalex.gpu.device import Array, check_gradient, empty, float32, split
+from tinyalex.gpu.device import Array, check_gradient, empty, split
 from tinyalex.gpu.gemm import column_gradient, rows_by_filters, weight_gradient
 from tinyalex.gpu.launch import Bytes, Floats, kernel
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy import float32
 
-from tinyalex.gpu.device import Array, empty, float32, split
+from tinyalex.gpu.device import Array, empty, split
 from tinyalex.gpu.launch import Count, Floats, Ints, kernel
 
 LANES = 32

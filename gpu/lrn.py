@@ -7,8 +7,10 @@ all elements whose windows hold its own.
 
 from __future__ import annotations
 
-from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, power, span, split
-from tinyalex.gpu.launch import Floats, kernel
+from numpy import float32
+
+from tinyalex.gpu.device import Array, check_gradient, empty, inline, power, span, split
+from tinyalex.gpu.launch import Floats, Sizes, kernel
 
 
 @inline
@@ -35,22 +37,15 @@ def lrn_scale(x: Floats, i: int, c: int, tower: int, n: int, k: float, alpha: fl
 
 @kernel
 def lrn_kernel(
-    i: int,
-    x: Floats,
-    y: Floats,
-    scale: Floats,
-    k: float,
-    alpha: float,
-    beta: float,
-    tower: int,
-    n: int,
+    i: int, x: Floats, y: Floats, scale: Floats, k: float, alpha: float, beta: float, sizes: Sizes
 ) -> None:
+    tower, n = sizes
     c = split(i, tower)[1]
     scale[i] = lrn_scale(x, i, c, tower, n, k, alpha)
     y[i] = x[i] * power(scale[i], -beta)
 
 
-Cache = tuple[Array, Array, int, float, float, int]
+Cache = tuple[Array, Array, float, float, Sizes]
 
 
 def lrn(
@@ -61,10 +56,10 @@ def lrn(
     x, y: (N, H, W, C). The window starts at i - floor(n/2) and is clipped to i's tower, one of
     `groups` runs of channels. The cache keeps x and scale.
     """
-    tower = tower_of(x, groups)
+    sizes = tower_of(x, groups), n
     y, scale = empty(x.shape), empty(x.shape)
-    lrn_kernel(x.size, x, y, scale, k, alpha, beta, tower, n)
-    return y, (x, scale, n, alpha, beta, tower)
+    lrn_kernel(x.size, x, y, scale, k, alpha, beta, sizes)
+    return y, (x, scale, alpha, beta, sizes)
 
 
 def tower_of(x: Array, groups: int) -> int:
@@ -83,9 +78,9 @@ def lrn_backward_kernel(
     dx: Floats,
     alpha: float,
     beta: float,
-    tower: int,
-    n: int,
+    sizes: Sizes,
 ) -> None:
+    tower, n = sizes
     first, last = mirrored(split(i, tower)[1], tower, n)
     total = float32(0)
     for j in span(i + first, i + last):
@@ -98,27 +93,18 @@ def lrn_backward(dy: Array, cache: Cache) -> Array:
 
     The sum is over the channels j in whose window i lies: the forward's window mirrored.
     """
-    x, scale, n, alpha, beta, tower = cache
+    x, scale, alpha, beta, sizes = cache
     check_gradient(dy, x.shape)
     dx = empty(x.shape)
-    lrn_backward_kernel(x.size, dy, x, scale, dx, alpha, beta, tower, n)
+    lrn_backward_kernel(x.size, dy, x, scale, dx, alpha, beta, sizes)
     return dx
 
 
 @kernel
 def lrn_map_kernel(
-    i: int,
-    x: Floats,
-    y: Floats,
-    scale: Floats,
-    k: float,
-    alpha: float,
-    beta: float,
-    H: int,
-    W: int,
-    C: int,
-    n: int,
+    i: int, x: Floats, y: Floats, scale: Floats, k: float, alpha: float, beta: float, sizes: Sizes
 ) -> None:
+    H, W, C, n = sizes
     t, column = split(split(i, C)[0], W)
     row = split(t, H)[1]
     top, bottom = window(row, H, n)
@@ -132,18 +118,16 @@ def lrn_map_kernel(
     y[i] = x[i] * power(scale[i], -beta)
 
 
-MapCache = tuple[Array, Array, int, float, float]
-
-
-def lrn_map(x: Array, n: int, k: float, alpha: float, beta: float) -> tuple[Array, MapCache]:
+def lrn_map(x: Array, n: int, k: float, alpha: float, beta: float) -> tuple[Array, Cache]:
     """y_p = x_p scale_p^-beta, scale_p = k + alpha * sum of x_q^2 over the n x n pixels q around p.
 
     As lrn, but over neighbours in the same channel's map, clipped at its border. The window starts
     at p - floor(n/2) in both directions. x, y: (N, H, W, C). The cache keeps x and scale.
     """
+    sizes = *x.shape[1:], n
     y, scale = empty(x.shape), empty(x.shape)
-    lrn_map_kernel(x.size, x, y, scale, k, alpha, beta, *x.shape[1:], n)
-    return y, (x, scale, n, alpha, beta)
+    lrn_map_kernel(x.size, x, y, scale, k, alpha, beta, sizes)
+    return y, (x, scale, alpha, beta, sizes)
 
 
 @kernel
@@ -155,11 +139,9 @@ def lrn_map_backward_kernel(
     dx: Floats,
     alpha: float,
     beta: float,
-    H: int,
-    W: int,
-    C: int,
-    n: int,
+    sizes: Sizes,
 ) -> None:
+    H, W, C, n = sizes
     t, column = split(split(i, C)[0], W)
     row = split(t, H)[1]
     top, bottom = mirrored(row, H, n)
@@ -172,13 +154,13 @@ def lrn_map_backward_kernel(
     dx[i] = dy[i] * power(scale[i], -beta) - float32(2) * alpha * beta * x[i] * total
 
 
-def lrn_map_backward(dy: Array, cache: MapCache) -> Array:
+def lrn_map_backward(dy: Array, cache: Cache) -> Array:
     """dx_p = dy_p scale_p^-beta - 2 alpha beta x_p * sum over q of dy_q x_q scale_q^(-beta-1).
 
     The sum is over the pixels q in whose window p lies: the forward's window mirrored.
     """
-    x, scale, n, alpha, beta = cache
+    x, scale, alpha, beta, sizes = cache
     check_gradient(dy, x.shape)
     dx = empty(x.shape)
-    lrn_map_backward_kernel(x.size, dy, x, scale, dx, alpha, beta, *x.shape[1:], n)
+    lrn_map_backward_kernel(x.size, dy, x, scale, dx, alpha, beta, sizes)
     return dx

@@ -11,40 +11,29 @@ finds what the pool hands to each channel whose window holds its own, and normal
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy import float32
 
 from tinyalex.gpu.conv import covering, place
-from tinyalex.gpu.device import Array, check_gradient, empty, float32, inline, power, span, split
-from tinyalex.gpu.launch import Bytes, Floats, kernel
+from tinyalex.gpu.device import Array, check_gradient, empty, inline, power, span, split
+from tinyalex.gpu.launch import Bytes, Floats, Sizes, kernel
 from tinyalex.gpu.lrn import lrn_scale, mirrored, tower_of
 from tinyalex.net.windows import pool_size
 
 LARGEST = 15  # of a max pool's window: its places have to fit into a byte
 
-Sizes = tuple[int, int, int, int, int, int, int]
-"""H, W, C, Ho, Wo, size, stride: what the kernels are compiled for."""
-
 
 def sizes_of(x: Array, size: int, stride: int, ceil: bool) -> Sizes:
+    """H, W, C, Ho, Wo, size, stride: what the kernels are compiled for."""
     H, W, C = x.shape[1:]
     return H, W, C, pool_size(H, size, stride, ceil), pool_size(W, size, stride, ceil), size, stride
 
 
 @kernel
-def max_pool_kernel(
-    i: int,
-    x: Floats,
-    y: Floats,
-    winner: Bytes,
-    H: int,
-    W: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
-) -> None:
+def max_pool_kernel(i: int, x: Floats, y: Floats, winner: Bytes, sizes: Sizes) -> None:
+    H, W, C, Ho, Wo, size, stride = sizes
     output, c = split(i, C)
     n, row, column = place(output, Ho, Wo)
     best, best_tap = float32(-math.inf), 0
@@ -70,32 +59,21 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     """
     sizes = sizes_of(x, size, stride, ceil)
     y, winner = _empty_pooled(x, sizes)
-    max_pool_kernel(y.size, x, y, winner, *sizes)
+    max_pool_kernel(y.size, x, y, winner, sizes)
     return y, (winner, x.shape, sizes)
 
 
 def _empty_pooled(x: Array, sizes: Sizes) -> tuple[Array, Array]:
-    """For y and for the winners."""
+    """Memory for y and for the winners."""
     _, _, C, Ho, Wo, size, _ = sizes
     assert size <= LARGEST, f"the window of a max pool is at most {LARGEST} wide on the GPU"
     return empty((len(x), Ho, Wo, C)), empty((len(x), Ho, Wo, C), np.uint8)
 
 
 @inline
-def pooled(
-    dy: Floats,
-    winner: Bytes,
-    n: int,
-    h: int,
-    v: int,
-    c: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
-) -> float:
-    """What max_pool hands to x[n,h,v,c]: the dy of each window whose winner it is."""
+def pooled(dy: Floats, winner: Bytes, n: int, h: int, v: int, c: int, sizes: Sizes) -> float:
+    """Gradient that max_pool hands to x[n,h,v,c]: the dy of each window whose winner it is."""
+    _, _, C, Ho, Wo, size, stride = sizes
     first_row, last_row = covering(h, size, stride, Ho)
     first_column, last_column = covering(v, size, stride, Wo)
     total = float32(0)
@@ -108,52 +86,31 @@ def pooled(
 
 
 @kernel
-def max_pool_backward_kernel(
-    i: int,
-    dy: Floats,
-    winner: Bytes,
-    dx: Floats,
-    H: int,
-    W: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
-) -> None:
+def max_pool_backward_kernel(i: int, dy: Floats, winner: Bytes, dx: Floats, sizes: Sizes) -> None:
+    H, W, C = sizes[:3]
     at, c = split(i, C)
     n, h, v = place(at, H, W)
-    dx[i] = pooled(dy, winner, n, h, v, c, C, Ho, Wo, size, stride)
+    dx[i] = pooled(dy, winner, n, h, v, c, sizes)
 
 
 def max_pool_backward(dy: Array, cache: MaxCache) -> Array:
-    """Each dy goes to the first maximum of its window in row-major order."""
+    """dx: each dy goes to the first maximum of its window in row-major order."""
     winner, shape, sizes = cache
     check_gradient(dy, winner.shape)
     dx = empty(shape)
-    max_pool_backward_kernel(dx.size, dy, winner, dx, *sizes)
+    max_pool_backward_kernel(dx.size, dy, winner, dx, sizes)
     return dx
 
 
 @inline
 def pixels(row: int, column: int, H: int, W: int, size: int, stride: int) -> float:
-    """How many pixels a window has inside the border."""
+    """Number of the window's pixels inside the border."""
     return float32(min(size, H - row * stride) * min(size, W - column * stride))
 
 
 @kernel
-def avg_pool_kernel(
-    i: int,
-    x: Floats,
-    y: Floats,
-    H: int,
-    W: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
-) -> None:
+def avg_pool_kernel(i: int, x: Floats, y: Floats, sizes: Sizes) -> None:
+    H, W, C, Ho, Wo, size, stride = sizes
     output, c = split(i, C)
     n, row, column = place(output, Ho, Wo)
     total = float32(0)
@@ -176,23 +133,13 @@ def avg_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     sizes = sizes_of(x, size, stride, ceil)
     _, _, C, Ho, Wo, _, _ = sizes
     y = empty((len(x), Ho, Wo, C))
-    avg_pool_kernel(y.size, x, y, *sizes)
+    avg_pool_kernel(y.size, x, y, sizes)
     return y, (x.shape, sizes)
 
 
 @kernel
-def avg_pool_backward_kernel(
-    i: int,
-    dy: Floats,
-    dx: Floats,
-    H: int,
-    W: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
-) -> None:
+def avg_pool_backward_kernel(i: int, dy: Floats, dx: Floats, sizes: Sizes) -> None:
+    H, W, C, Ho, Wo, size, stride = sizes
     at, c = split(i, C)
     n, h, v = place(at, H, W)
     first_row, last_row = covering(h, size, stride, Ho)
@@ -206,12 +153,12 @@ def avg_pool_backward_kernel(
 
 
 def avg_pool_backward(dy: Array, cache: AvgCache) -> Array:
-    """Each dy is shared equally among the pixels of its window."""
+    """dx: each dy is shared equally among the pixels of its window."""
     shape, sizes = cache
     _, _, C, Ho, Wo, _, _ = sizes
     check_gradient(dy, (shape[0], Ho, Wo, C))
     dx = empty(shape)
-    avg_pool_backward_kernel(dx.size, dy, dx, *sizes)
+    avg_pool_backward_kernel(dx.size, dy, dx, sizes)
     return dx
 
 
@@ -226,14 +173,9 @@ def lrn_max_pool_kernel(
     beta: float,
     tower: int,
     n: int,
-    H: int,
-    W: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
+    sizes: Sizes,
 ) -> None:
+    H, W, C, Ho, Wo, size, stride = sizes
     output, c = split(i, C)
     image, row, column = place(output, Ho, Wo)
     best, best_tap = float32(-math.inf), 0
@@ -250,7 +192,7 @@ def lrn_max_pool_kernel(
     winner[i] = best_tap
 
 
-LRNMaxCache = tuple[Array, Array, tuple[float, float, float], tuple[int, ...]]
+LRNMaxCache = tuple[Array, Array, tuple[Any, ...]]
 
 
 def lrn_max_pool(
@@ -268,10 +210,11 @@ def lrn_max_pool(
 
     The cache has x and the winners, from which the backward finds all else.
     """
-    sizes = (tower_of(x, groups), n, *sizes_of(x, size, stride, ceil))
-    y, winner = _empty_pooled(x, sizes[2:])
-    lrn_max_pool_kernel(y.size, x, y, winner, k, alpha, beta, *sizes)
-    return y, (x, winner, (k, alpha, beta), sizes)
+    sizes = sizes_of(x, size, stride, ceil)
+    numbers = k, alpha, beta, tower_of(x, groups), n, sizes
+    y, winner = _empty_pooled(x, sizes)
+    lrn_max_pool_kernel(y.size, x, y, winner, *numbers)
+    return y, (x, winner, numbers)
 
 
 @kernel
@@ -286,21 +229,16 @@ def lrn_max_pool_backward_kernel(
     beta: float,
     tower: int,
     n: int,
-    H: int,
-    W: int,
-    C: int,
-    Ho: int,
-    Wo: int,
-    size: int,
-    stride: int,
+    sizes: Sizes,
 ) -> None:
+    H, W, C = sizes[:3]
     at, c = split(i, C)
     image, h, v = place(at, H, W)
     in_tower = split(c, tower)[1]
     first, last = mirrored(in_tower, tower, n)
     own, total = float32(0), float32(0)
     for o in span(first, last):
-        dz = pooled(dy, winner, image, h, v, c + o, C, Ho, Wo, size, stride)
+        dz = pooled(dy, winner, image, h, v, c + o, sizes)
         if o == 0:
             own = dz
         if dz != float32(0):  # most elements win no window
@@ -312,8 +250,8 @@ def lrn_max_pool_backward_kernel(
 
 def lrn_max_pool_backward(dy: Array, cache: LRNMaxCache) -> Array:
     """dx = lrn_backward(dz), dz = max_pool_backward(dy)."""
-    x, winner, factors, sizes = cache
+    x, winner, numbers = cache
     check_gradient(dy, winner.shape)
     dx = empty(x.shape)
-    lrn_max_pool_backward_kernel(dx.size, dy, winner, x, dx, *factors, *sizes)
+    lrn_max_pool_backward_kernel(dx.size, dy, winner, x, dx, *numbers)
     return dx

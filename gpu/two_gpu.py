@@ -12,7 +12,7 @@ the order of one device: a checkpoint is the two halves, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,18 +59,6 @@ def joined(halves: Sequence[Array]) -> Array:
         return np.concatenate(halves, -1)
 
 
-def inside(op: str) -> Any:
-    """The forward and the backward of a layer whose towers do not see each other."""
-
-    def forward(self: TwoGPU, x: Array, *arguments: Any) -> tuple[Array, Cache]:
-        return self.halves(getattr(self.ops, op), x, *arguments)
-
-    def backward(self: TwoGPU, dy: Array, cache: Cache) -> Array:
-        return self.halves_backward(getattr(self.ops, f"{op}_backward"), dy, cache)
-
-    return forward, backward
-
-
 class TwoGPU:
     """The Backend over pairs of arrays. `ops` computes; tower a lives at places[0], b at places[1].
 
@@ -83,9 +71,16 @@ class TwoGPU:
     ) -> None:
         self.ops, self.places, self.trace = ops, places, trace
         self.name = f"two-tower {ops.name}"
-        self.fusions: Mapping[tuple[str, ...], Fusion] = {
-            kinds: self.fusion(kinds, *run) for kinds, run in ops.fusions.items()
-        }
+        self.fusions = {kinds: self.doubled(kinds[0], run) for kinds, run in ops.fusions.items()}
+        self.conv2d, self.conv2d_backward = self.doubled("conv2d")
+        self.relu, self.relu_backward = self.doubled("relu")
+        self.tanh, self.tanh_backward = self.doubled("tanh")
+        self.lrn, self.lrn_backward = self.doubled("lrn")
+        self.lrn_map, self.lrn_map_backward = self.doubled("lrn_map")
+        self.max_pool, self.max_pool_backward = self.doubled("max_pool")
+        self.avg_pool, self.avg_pool_backward = self.doubled("avg_pool")
+        self.linear, self.linear_backward = self.doubled("linear")
+        self.dropout, self.dropout_backward = self.doubled("dropout")
 
     # Arrays.
 
@@ -122,7 +117,7 @@ class TwoGPU:
         return Halves(y_a, y_b, -1), Pair(cache_a, cache_b)
 
     def halves_backward(self, backward: Function, dy: Array, cache: Cache) -> Array:
-        """Its backward."""
+        """The backward of such a forward: dx in halves."""
         return Halves(*self.each(backward, dy, cache), -1)
 
     def gradients(
@@ -171,20 +166,26 @@ class TwoGPU:
                 terms.append(term if source == tower else self.send(tensor, term, source))
         return self.at(tower, total, terms)
 
-    # Layers that may read both towers, or runs of layers that begin with one. `forward` and
-    # `backward` are the functions of `ops` for it.
+    # Layers, and runs of layers of which only the first may read both towers. `forward` and
+    # `backward` are the functions of `ops` for it, `arguments` those of the layer behind x.
 
-    def run_conv2d(
-        self,
-        forward: Function,
-        x: Array,
-        w: Array,
-        b: Array,
-        stride: int,
-        pad: int,
-        groups: int,
-        ceil: bool,
-    ) -> tuple[Array, Cache]:
+    def doubled(self, kind: str, functions: Fusion | None = None) -> Fusion:
+        """Forward and backward over two towers of a kind of layer, or of a run that begins so."""
+        forward, backward = functions or (
+            getattr(self.ops, kind),
+            getattr(self.ops, f"{kind}_backward"),
+        )
+        run, run_backward = {
+            "augment": (self.halves, self.run_images_backward),
+            "conv2d": (self.run_conv2d, self.run_conv2d_backward),
+            "dropout": (self.run_dropout, self.halves_backward),
+            "linear": (self.run_linear, self.run_linear_backward),
+            "lrn": (self.run_lrn, self.halves_backward),
+        }.get(kind, (self.halves, self.halves_backward))
+        return partial(run, forward), partial(run_backward, backward)
+
+    def run_conv2d(self, forward: Function, x: Array, *arguments: Any) -> tuple[Array, Cache]:
+        w, b, stride, pad, groups, ceil = arguments
         cut = isinstance(x, Halves)
         fetched = cut and groups == 1
         if fetched:
@@ -211,13 +212,11 @@ class TwoGPU:
         return None, dw, db
 
     def run_linear(
-        self, forward: Function, x: Array, w: Array, b: Array, *arguments: Any
+        self, forward: Function, x: Array, w: Array, *arguments: Any
     ) -> tuple[Array, Cache]:
         if isinstance(w, Halves):
-            x = self.whole_at_both("x of linear", x)
-            return self.halves(forward, x, w, b, *arguments)
-        y, cache = self.at(0, forward, self.whole("x of linear", x, 0), w, b, *arguments)
-        return y, cache
+            return self.halves(forward, self.whole_at_both("x of linear", x), w, *arguments)
+        return self.at(0, forward, self.whole("x of linear", x, 0), w, *arguments)
 
     def run_linear_backward(
         self, backward: Function, dy: Array, cache: Cache
@@ -228,83 +227,27 @@ class TwoGPU:
         dx, dw, db = self.at(0, backward, dy, cache)
         return self.home("dx of linear", (dx,)), dw, db
 
-    def run_lrn(
-        self,
-        forward: Function,
-        x: Array,
-        n: int,
-        k: float,
-        alpha: float,
-        beta: float,
-        groups: int,
-        *arguments: Any,
-    ) -> tuple[Array, Cache]:
+    def run_lrn(self, forward: Function, x: Array, *arguments: Any) -> tuple[Array, Cache]:
+        n, k, alpha, beta, groups, *others = arguments
         groups = groups_of_a_tower("lrn", groups)
-        return self.halves(forward, x, n, k, alpha, beta, groups, *arguments)
+        return self.halves(forward, x, n, k, alpha, beta, groups, *others)
 
-    def fusion(self, kinds: tuple[str, ...], forward: Function, backward: Function) -> Fusion:
-        """The functions of a run of layers, of which only the first may read both towers."""
-        run: Function = self.halves
-        run_backward: Function = self.halves_backward
-        match kinds[0]:
-            case "augment":
-                run_backward = self.run_images_backward
-            case "conv2d":
-                run, run_backward = self.run_conv2d, self.run_conv2d_backward
-            case "linear":
-                run, run_backward = self.run_linear, self.run_linear_backward
-            case "lrn":
-                run = self.run_lrn
-        return partial(run, forward), partial(run_backward, backward)
+    def run_dropout(
+        self, forward: Function, x: Array, keep: Array | None, scale: float
+    ) -> tuple[Array, Cache]:
+        if keep is not None and x[0].ndim > 2:
+            raise ValueError("a mask of a map is not cut by channel: drop neurons, after linear")
+        return self.halves(forward, x, keep, scale)
 
-    # The layers.
+    # The images, the loss and the update.
 
     def augment(self, images: Array, *arguments: Any) -> tuple[Array, Cache]:
-        """On both devices, so that only uint8 images have to come to them."""
+        """y and cache on both devices, so that only uint8 images have to come to them."""
         (y_a, cache_a), (y_b, cache_b) = self.each(self.ops.augment, images, *arguments)
         return Both(y_a, y_b), Pair(cache_a, cache_b)
 
-    def conv2d(
-        self, x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
-    ) -> tuple[Array, Cache]:
-        return self.run_conv2d(self.ops.conv2d, x, w, b, stride, pad, groups, ceil)
-
-    def conv2d_backward(self, dy: Array, cache: Cache, need_dx: bool = True) -> Any:
-        return self.run_conv2d_backward(self.ops.conv2d_backward, dy, cache, need_dx)
-
-    def linear(self, x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-        return self.run_linear(self.ops.linear, x, w, b)
-
-    def linear_backward(self, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
-        return self.run_linear_backward(self.ops.linear_backward, dy, cache)
-
-    def lrn(
-        self, x: Array, n: int, k: float, alpha: float, beta: float, groups: int
-    ) -> tuple[Array, Cache]:
-        return self.run_lrn(self.ops.lrn, x, n, k, alpha, beta, groups)
-
-    def lrn_backward(self, dy: Array, cache: Cache) -> Array:
-        return self.halves_backward(self.ops.lrn_backward, dy, cache)
-
-    relu, relu_backward = inside("relu")
-    tanh, tanh_backward = inside("tanh")
-    lrn_map, lrn_map_backward = inside("lrn_map")
-    max_pool, max_pool_backward = inside("max_pool")
-    avg_pool, avg_pool_backward = inside("avg_pool")
-
-    def dropout(self, x: Array, keep: Array | None, scale: float) -> tuple[Array, Cache]:
-        if keep is not None and x[0].ndim > 2:
-            raise ValueError("a mask of a map is not cut by channel: drop neurons, after linear")
-        return self.halves(self.ops.dropout, x, keep, scale)
-
-    def dropout_backward(self, dy: Array, cache: Cache) -> Array:
-        return self.halves_backward(self.ops.dropout_backward, dy, cache)
-
-    # The loss and the update.
-
     def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Cache]:
-        loss, cache = self.at(0, self.ops.softmax_cross_entropy, logits, labels)
-        return loss, cache
+        return self.at(0, self.ops.softmax_cross_entropy, logits, labels)
 
     def softmax_cross_entropy_backward(self, cache: Cache) -> Array:
         return self.at(0, self.ops.softmax_cross_entropy_backward, cache)

@@ -5,11 +5,10 @@ input, so that float64 gives the truth and float32 what a run computes.
 `tinyalex.backend.Backend` is the contract that this module satisfies.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.arrays import Array
 from tinyalex.reference.activation import (
     dropout,
     dropout_backward,
@@ -26,42 +25,12 @@ from tinyalex.reference.lrn import lrn, lrn_backward, lrn_map, lrn_map_backward
 from tinyalex.reference.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from tinyalex.reference.sgd import sgd_update
 
-__all__ = [
-    "asarray",
-    "augment",
-    "avg_pool",
-    "avg_pool_backward",
-    "conv2d",
-    "conv2d_backward",
-    "dropout",
-    "dropout_backward",
-    "fusions",
-    "linear",
-    "linear_backward",
-    "lrn",
-    "lrn_backward",
-    "lrn_map",
-    "lrn_map_backward",
-    "max_pool",
-    "max_pool_backward",
-    "name",
-    "relu",
-    "relu_backward",
-    "sgd_update",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_backward",
-    "synchronize",
-    "tanh",
-    "tanh_backward",
-    "to_numpy",
-]
-
 name = "reference"
 fusions: dict[tuple[str, ...], tuple[object, object]] = {}
 to_numpy = np.asarray
 
 
-def asarray(a: npt.ArrayLike, role: str = "both") -> npt.NDArray[Any]:
+def asarray(a: npt.ArrayLike, role: str = "both") -> Array:
     """The array itself, in rows, so that sgd_update can see it flat. All is on one device."""
     return np.ascontiguousarray(a)
 

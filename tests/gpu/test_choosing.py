@@ -20,7 +20,7 @@ from tinyalex import backend, reference
 from tinyalex.backend import get_backend
 from tinyalex.cli.parser import main
 from tinyalex.errors import DeviceMemoryError, UsageError
-from tinyalex.gpu import device, gemm, launch, pool, two_gpu
+from tinyalex.gpu import device, launch, pool, two_gpu
 from tinyalex.net.draws import initial_parameters
 from tinyalex.net.presets import ALEXNET, ARCHITECTURES, get_architecture
 from tinyalex.net.shapes import layers
@@ -130,9 +130,10 @@ def test_a_place_that_is_made_does_not_become_the_current_one(monkeypatch):
     devices.runtime = SimpleNamespace(getDeviceCount=lambda: 2)
     monkeypatch.setattr(device, "SIMULATOR", False)
     monkeypatch.setattr(device, "_first", [])
-    monkeypatch.setattr(device, "xp", SimpleNamespace(cuda=devices))
+    memory = SimpleNamespace(cuda=devices, empty=lambda size, dtype: None)
+    monkeypatch.setattr(device, "xp", memory)
     monkeypatch.setattr(device.cuda, "external_stream", lambda ptr: ptr, raising=False)
-    monkeypatch.setattr(gemm, "Cublas", lambda stream, precision: None)
+    monkeypatch.setattr(device, "Cublas", lambda *arguments: None)
     first = device.Place(1)
     device.use(first)
     for number in (1, 0):
@@ -154,7 +155,7 @@ def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same(monkey
         return lambda loop: "compiled"
 
     monkeypatch.setattr(launch, "cuda", SimpleNamespace(jit=jit))
-    assert pool.max_pool_kernel.for_gpu(1, (1,) * 7) == "compiled"
+    assert pool.max_pool_kernel.for_gpu(1, ((1,) * 7,)) == "compiled"
 
 
 # What doctor finds.

@@ -41,13 +41,13 @@ def test_every_kernel_is_compiled():
 
 def test_every_kernel_is_kept_under_a_name_of_its_own():
     """By which Numba names the index of what it has compiled, and a profiler the launches."""
-    names = [kernel.loop((2, 3)).__qualname__ for _, kernel in offline.kernels()]
+    names = [kernel.loop((2, (3, 4))).__qualname__ for _, kernel in offline.kernels()]
     assert len(set(names)) == len(names)
     assert len(
         {
             kernel.loop(sizes).__qualname__
             for _, kernel in offline.kernels()
-            for sizes in ((), (1,), (2, 3))
+            for sizes in ((), (1,), (2, (3, 4)))
         }
     ) == 3 * len(names)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from strategies import SEEDS, integers
 
 from tinyalex.gpu import gemm
+from tinyalex.gpu.cublas import Cublas
 
 FORMULAS = {
     "rows_by_filters": "rgi,gki->rgk",  # y = col w^T
@@ -157,9 +158,7 @@ def cublas(monkeypatch, library, precision="fp32"):
     found = SimpleNamespace(load_nvidia_dynamic_lib=lambda name: SimpleNamespace(abs_path=name))
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", found)
     monkeypatch.setattr(ctypes, "CDLL", {"cublas": library}.get)
-    memory = SimpleNamespace(data=SimpleNamespace(ptr=64))
-    monkeypatch.setattr(gemm, "xp", SimpleNamespace(empty=lambda size, dtype: memory))
-    return gemm.Cublas(7, precision)
+    return Cublas(7, SimpleNamespace(data=SimpleNamespace(ptr=64)), precision)
 
 
 def on_device(array):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fusions import replaced
 
 from tinyalex import reference
 from tinyalex.errors import DataError, DivergedError
@@ -83,9 +84,7 @@ def fused_reference():
         ("augment", "conv2d", "relu"): (augment_conv2d_relu, conv2d_relu_backward),
         ("linear", "relu", "dropout"): (linear_relu_dropout, linear_relu_dropout_backward),
     }
-    ops = SimpleNamespace(**{name: getattr(reference, name) for name in reference.__all__})
-    ops.fusions = fusions
-    return ops, used
+    return replaced(reference, fusions=fusions), used
 
 
 def test_the_longest_fusion_is_taken_and_changes_nothing(mini, images):

@@ -1,9 +1,9 @@
 """The judges judged: each has to notice mistakes that were made on purpose."""
 
-from types import SimpleNamespace
 from unittest import mock
 
 import checks
+import fusions
 import naive
 import numpy as np
 import pytest
@@ -36,14 +36,7 @@ def with_backward(op, change):
         return change(reference.softmax_cross_entropy_backward(right), None, y, *arguments)
 
     wrong = loss_backward if op == "softmax_cross_entropy" else backward
-    return with_functions(**{op: forward, f"{op}_backward": wrong})
-
-
-def with_functions(**functions):
-    """The reference with some functions replaced."""
-    return SimpleNamespace(
-        **{name: getattr(reference, name) for name in reference.__all__} | functions
-    )
+    return fusions.replaced(reference, **{op: forward, f"{op}_backward": wrong})
 
 
 def filters_of_the_other_tower(gradients, dy, y, x, w, b, stride, pad, groups, ceil):
@@ -235,7 +228,7 @@ def without_the_maximum(logits, labels):
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_the_formulas_notice_a_wrong_forward(op, wrong):
-    assert_disagreement(op, with_functions(**{op: wrong}))
+    assert_disagreement(op, fusions.replaced(reference, **{op: wrong}))
 
 
 def assert_disagreement(op, ops):
@@ -264,7 +257,7 @@ def test_the_formula_notices_a_wrong_update():
     @settings(database=None, derandomize=True, phases=[Phase.generate])
     @given(strategies.sgd_update(integers))
     def compare(arguments):
-        wrong = with_functions(sgd_update=decay_without_the_rate)
+        wrong = fusions.replaced(reference, sgd_update=decay_without_the_rate)
         checks.agree_on_update(wrong, naive, arguments, integers, np.float32)
 
     with pytest.raises(AssertionError, match=DISAGREEMENT):

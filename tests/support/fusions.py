@@ -9,6 +9,10 @@ import strategies
 from hypothesis import strategies as st
 
 from tinyalex import reference
+from tinyalex.backend import Backend
+
+OFFERED = [*Backend.__annotations__, *(name for name in vars(Backend) if not name.startswith("_"))]
+"""What every backend has, by name."""
 
 RUNS = {
     "augment_conv2d_relu": ("augment", "conv2d", "relu"),
@@ -21,8 +25,12 @@ RUNS = {
 def with_fusions(ops, **functions):
     """The primitives of a backend with fusions under their names, or others made of them."""
     table = {f"{op}{end}": f for op, run in RUNS.items() for end, f in composed(ops, run).items()}
-    primitives = {name: getattr(ops, name) for name in reference.__all__}
-    return SimpleNamespace(**primitives | table | functions)
+    return replaced(ops, **table | functions)
+
+
+def replaced(ops, **functions):
+    """A backend with some functions replaced, or more of them."""
+    return SimpleNamespace(**{name: getattr(ops, name) for name in OFFERED} | functions)
 
 
 def composed(ops, run):

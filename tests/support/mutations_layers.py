@@ -100,8 +100,8 @@ MUTATIONS = [
     Mutation(
         "max_pool",
         "pool",
-        "dx[i] = pooled(dy, winner, n, h, v, c, C, Ho, Wo, size, stride)",
-        "dx[i] = pooled(dy, winner, n, h, v, c, C, Ho, Wo, size - 1, stride)",
+        "dx[i] = pooled(dy, winner, n, h, v, c, sizes)",
+        "dx[i] = pooled(dy, winner, n, h, v, c, (*sizes[:5], sizes[5] - 1, sizes[6]))",
     ),
     Mutation(
         "max_pool",
@@ -150,7 +150,7 @@ MUTATIONS = [
     Mutation(
         "lrn_max_pool", "pool", "lrn_scale(x, i + o, in_tower + o", "lrn_scale(x, i + o, in_tower"
     ),
-    Mutation("lrn_max_pool", "pool", "h, v, c + o, C, Ho", "h, v, c, C, Ho"),
+    Mutation("lrn_max_pool", "pool", "h, v, c + o, sizes", "h, v, c, sizes"),
     # loss
     Mutation(
         "softmax_cross_entropy",

@@ -29,25 +29,25 @@ SIZES = {
     "bias.bias_relu_kernel": (256,),
     "bias.relu_sums_kernel": (256,),
     "bias.sums_kernel": (256,),
-    "conv.augment_im2col_kernel": (256, *CONV1),
-    "conv.col2im_kernel": CONV2,
-    "conv.im2col_kernel": CONV2,
-    "conv.image_im2col_kernel": CONV1,
+    "conv.augment_im2col_kernel": (256, CONV1),
+    "conv.col2im_kernel": (CONV2,),
+    "conv.im2col_kernel": (CONV2,),
+    "conv.image_im2col_kernel": (CONV1,),
     "linear.bias_relu_dropout_kernel": (4096,),
     "loss.image_kernel": (1000,),
     "loss.lane_kernel": (1000,),
     "loss.mean_kernel": (),
     "loss.softmax_backward_kernel": (1000,),
-    "lrn.lrn_backward_kernel": (48, 5),
-    "lrn.lrn_kernel": (48, 5),
-    "lrn.lrn_map_backward_kernel": (55, 55, 96, 5),
-    "lrn.lrn_map_kernel": (55, 55, 96, 5),
-    "pool.avg_pool_backward_kernel": POOL1,
-    "pool.avg_pool_kernel": POOL1,
-    "pool.lrn_max_pool_backward_kernel": (48, 5, *POOL1),
-    "pool.lrn_max_pool_kernel": (48, 5, *POOL1),
-    "pool.max_pool_backward_kernel": POOL1,
-    "pool.max_pool_kernel": POOL1,
+    "lrn.lrn_backward_kernel": ((48, 5),),
+    "lrn.lrn_kernel": ((48, 5),),
+    "lrn.lrn_map_backward_kernel": ((55, 55, 96, 5),),
+    "lrn.lrn_map_kernel": ((55, 55, 96, 5),),
+    "pool.avg_pool_backward_kernel": (POOL1,),
+    "pool.avg_pool_kernel": (POOL1,),
+    "pool.lrn_max_pool_backward_kernel": (48, 5, POOL1),
+    "pool.lrn_max_pool_kernel": (48, 5, POOL1),
+    "pool.max_pool_backward_kernel": (POOL1,),
+    "pool.max_pool_kernel": (POOL1,),
     "sgd.sgd_kernel": (),
 }
 """What each kernel is compiled for: the sizes of a layer of AlexNet."""
@@ -77,7 +77,7 @@ def compile_kernel(name, kernel, architecture):
     # Numba asks the GPU what it can do when a kernel calls functions of its own.
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=architecture)
     sizes = SIZES[name]
-    loop, signature = kernel.loop(sizes), kernel.signature(RUNS.get(name, 1), len(sizes))
+    loop, signature = kernel.loop(sizes), kernel.signature(RUNS.get(name, 1))
     ptx, _ = cuda.compile(loop, signature, device=False, abi="numba", cc=architecture, output="ptx")
     ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
     arch = "sm_{}{}".format(*architecture)
