@@ -14,8 +14,8 @@ import sys
 import timeit
 from dataclasses import replace
 
-from tinyalex.backend import get_backend
 from tinyalex.bench.workload import Work, peak_bytes, reference_calls
+from tinyalex.choosing import get_backend
 from tinyalex.net.presets import get_architecture
 
 # Images a step, side of a crop, classes: each line of the table varies one of them.

@@ -33,7 +33,7 @@ if hasattr(os, "sched_setaffinity"):  # on Linux; and first, as the imports coun
 import numpy as np
 from PIL import Image, ImageOps
 
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order
 from tinyalex.data.packing.pack import SIZE, pack

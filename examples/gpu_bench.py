@@ -24,8 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where tinyalex is not installed
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before Numba is imported, here and by the children
 
-from tinyalex.backend import PRECISIONS, get_backend
 from tinyalex.bench.workload import COLOUR, RATE, Work
+from tinyalex.choosing import PRECISIONS, get_backend
 from tinyalex.net.draws import training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD

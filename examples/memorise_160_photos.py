@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, keep_in_memory, mean_and_colour
 from tinyalex.measure.evaluate import evaluate

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, mean_and_colour
 from tinyalex.measure.evaluate import evaluate

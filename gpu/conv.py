@@ -22,7 +22,7 @@ from tinyalex.net.windows import conv_size
 
 
 class ConvSizes(NamedTuple):
-    """What a layer's kernels are compiled for. Cg: channels of one group."""
+    """Sizes that a layer's kernels are compiled for. Cg: channels of one group."""
 
     H: int
     W: int
@@ -151,7 +151,7 @@ def conv2d(
     """y[n,i,j,o] = b[o] + sum over r,s,c of w[o,r,s,c] x[n, i stride+r-pad, j stride+s-pad, c].
 
     x: (N, H, W, C), zero beyond its border. w: (O, kh, kw, C/groups). b: (O,). y: (N, Ho, Wo, O) by
-    `shapes.conv_size`; with `ceil` the last windows may reach beyond the padded border.
+    `windows.conv_size`; with `ceil` the last windows may reach beyond the padded border.
     The cache keeps the columns, which dw needs and whose unfolding would cost more than reading.
     """
     sizes = sizes_of(x.shape, w, b, stride, pad, groups, ceil)

@@ -54,7 +54,7 @@ MaxCache = tuple[Array, tuple[int, ...], Sizes]
 def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Array, MaxCache]:
     """y[n,i,j,c] = maximum of x[n, i stride + r, j stride + s, c] over 0 <= r, s < size.
 
-    x: (N, H, W, C), y: (N, Ho, Wo, C) by `shapes.pool_size`; with `ceil` the last windows end at
+    x: (N, H, W, C), y: (N, Ho, Wo, C) by `windows.pool_size`; with `ceil` the last windows end at
     the border. The cache has the winner: where in its window, row by row, the maximum was first.
     """
     sizes = sizes_of(x, size, stride, ceil)

@@ -19,7 +19,7 @@ def conv2d(
     """y[n,i,j,o] = b[o] + sum over r,s,c of w[o,r,s,c] x[n, i stride+r-pad, j stride+s-pad, c].
 
     x: (N, H, W, C), zero beyond its border. w: (O, kh, kw, C/groups). b: (O,). y: (N, Ho, Wo, O) by
-    `shapes.conv_size`; with `ceil` the last windows may reach beyond the padded border. Filters
+    `windows.conv_size`; with `ceil` the last windows may reach beyond the padded border. Filters
     come in `groups` runs of O/groups; those of run g see the g-th run of channels only, so that two
     groups are the two towers of Figure 2. The cache keeps x and w: columns are unfolded again in
     the backward pass, which costs less than the memory to keep them.

@@ -16,7 +16,7 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     """y[n,i,j,c] = maximum of x[n, i stride + r, j stride + s, c] over 0 <= r, s < size.
 
     Section 3.4 of the paper: size 3, stride 2, windows overlap. x: (N, H, W, C), y: (N, Ho, Wo, C)
-    by `shapes.pool_size`; with `ceil` the last windows end at the border. The cache is x and y.
+    by `windows.pool_size`; with `ceil` the last windows end at the border. The cache is x and y.
     """
     N, H, W, C = x.shape
     Ho, Wo = pool_size(H, size, stride, ceil), pool_size(W, size, stride, ceil)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from tinyalex.system.version import __version__
 
 if TYPE_CHECKING:
-    from tinyalex.backend import get_backend as get_backend
+    from tinyalex.choosing import get_backend as get_backend
     from tinyalex.data import open_data as open_data
     from tinyalex.errors import TinyalexError as TinyalexError
     from tinyalex.net import layers as layers
@@ -48,7 +48,7 @@ _PLACES = {
     "TinyalexError": "errors",
     "TrainedNetwork": "trained",
     "get_architecture": "net.presets",
-    "get_backend": "backend",
+    "get_backend": "choosing",
     "layers": "net.layers",
     "load": "trained",
     "open_data": "data",

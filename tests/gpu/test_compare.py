@@ -10,8 +10,8 @@ import fusions
 import numpy as np
 import pytest
 
-from tinyalex import backend, reference
-from tinyalex.backend import get_backend
+from tinyalex import choosing, reference
+from tinyalex.choosing import get_backend
 from tinyalex.cli.parser import main
 from tinyalex.errors import DifferenceError
 from tinyalex.judge import compare
@@ -20,6 +20,7 @@ from tinyalex.net.layers import LRN, Augment, Conv2d, Dropout, Linear, MaxPool, 
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe, get_architecture
+from tinyalex.net.step import train_step
 
 # AlexNet's kinds of rows, towers and exchanges, on few enough numbers for the simulator.
 TINY = Architecture(
@@ -99,7 +100,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("op", "change", "layer", "tensor"), FAULTS)
 def test_a_fault_is_found_and_named(op, change, layer, tensor, monkeypatch, capsys):
-    monkeypatch.setattr(backend, "_gpu_backend", lambda *a: broken(op, change))
+    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *a: broken(op, change))
     assert main(["compare", "--arch", "tiny"]) == 1
     out = capsys.readouterr()
     assert out.err.startswith("tinyalex: ")
@@ -116,7 +117,7 @@ def forgets_momentum(weights, gradients, velocities, rates, momentum, decays):
 def test_a_fault_of_the_update_is_found_in_the_second_step(monkeypatch, capsys):
     """Velocities are zero at the first."""
     ops = fusions.with_fusions(reference, fusions={}, sgd_update=forgets_momentum)
-    monkeypatch.setattr(backend, "_gpu_backend", lambda *a: ops)
+    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *a: ops)
     assert main(["compare", "--arch", "tiny"]) == 0
     assert main(["compare", "--arch", "tiny", "--steps", "2"]) == 1
     assert "of update" in capsys.readouterr().err
@@ -143,7 +144,7 @@ def test_only_products_are_allowed_the_roundings_of_a_precision():
 
 def test_a_wrong_shape_is_told(monkeypatch, capsys):
     ops = broken("conv2d", first(lambda y: y[:, :-1].copy()))
-    monkeypatch.setattr(backend, "_gpu_backend", lambda *a: ops)
+    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *a: ops)
     assert main(["compare", "--arch", "tiny"]) == 1
     assert "shape" in capsys.readouterr().err
 
@@ -199,7 +200,7 @@ def test_the_reference_trains_as_ever():
     step = images, labels, training_draws(mini, 64, np.eye(3), 0, 0, 0), 0.01
     found = list(compare.Comparison(truth, judged, "fp32").step(*step))
     assert any(difference.left_out for difference in found)
-    compare.train(alone, *step)
+    train_step(alone, *step)
     for name, value in alone.network.parameters.items():
         np.testing.assert_array_equal(truth.network.parameters[name], value)
 

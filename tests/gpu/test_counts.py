@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.cli.parser import main
 from tinyalex.gpu import device, gemm, launch
 from tinyalex.net.draws import training_draws

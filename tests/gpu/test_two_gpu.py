@@ -109,10 +109,6 @@ def test_what_travels_is_what_travelled_in_2012():
     assert megabytes == [11.08, 2.36, 1.05, 1.05]
 
 
-def test_two_devices_offer_what_one_offers():
-    assert [name for name in fusions.OFFERED if not hasattr(towers(), name)] == []
-
-
 def test_the_halves_are_the_whole_in_order():
     """So a checkpoint of two devices is one of one device."""
     ops, a = towers(), np.arange(24.0).reshape(4, 6)

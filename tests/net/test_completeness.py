@@ -10,7 +10,8 @@ import pytest
 import strategies
 from small import EVERY_KIND
 
-from tinyalex.backend import Backend, get_backend
+from tinyalex.backend import Backend
+from tinyalex.choosing import get_backend
 from tinyalex.errors import UsageError
 from tinyalex.judge.gradcheck import gradcheck
 from tinyalex.net.layers import KINDS, Augment, Row

@@ -19,7 +19,7 @@ from PIL import Image
 from runs import pictures, refused
 
 from tinyalex import reproduce
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.cli.parser import main
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.measure.image_signal import Signal

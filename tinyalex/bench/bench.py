@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from tinyalex.backend import get_backend
 from tinyalex.bench.layer_times import layer_times
 from tinyalex.bench.workload import Work, peak_bytes, reference_calls, torch_calls
+from tinyalex.choosing import get_backend
 from tinyalex.errors import TinyalexError, UsageError
 from tinyalex.net.presets import get_architecture
 

@@ -108,7 +108,7 @@ def do_summary(arguments: argparse.Namespace) -> None:
     from tinyalex.reports.summary import summary, table
 
     if arguments.compare:
-        from tinyalex.backend import get_backend
+        from tinyalex.choosing import get_backend
         from tinyalex.reports import differences
 
         found = differences.compared(get_backend("auto"))
@@ -119,7 +119,7 @@ def do_summary(arguments: argparse.Namespace) -> None:
 
 
 def do_gradcheck(arguments: argparse.Namespace) -> int:
-    from tinyalex.backend import get_backend
+    from tinyalex.choosing import get_backend
     from tinyalex.judge.gradcheck import gradcheck
 
     results = gradcheck(get_architecture(arguments.arch), get_backend("reference"), arguments.seed)
@@ -134,7 +134,7 @@ def do_gradcheck(arguments: argparse.Namespace) -> int:
 
 
 def do_compare(arguments: argparse.Namespace) -> None:
-    from tinyalex.backend import get_backend
+    from tinyalex.choosing import get_backend
     from tinyalex.judge.compare import TOLERANCES, compare
 
     gpus, architecture = Config(gpus=arguments.gpus).devices, get_architecture(arguments.arch)

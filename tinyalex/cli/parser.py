@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from tinyalex.backend import BACKENDS, PRECISIONS
+from tinyalex.choosing import BACKENDS, PRECISIONS
 from tinyalex.cli import commands
 from tinyalex.errors import TinyalexError, UsageError, nearest
 from tinyalex.net.presets import ARCHITECTURES, Recipe

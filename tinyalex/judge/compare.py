@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from tinyalex.arrays import Array
-from tinyalex.backend import Backend, Role, get_backend
+from tinyalex.backend import Backend, Role
+from tinyalex.choosing import get_backend
 from tinyalex.errors import DifferenceError
 from tinyalex.net.draws import Draws, initial_parameters, training_draws
 from tinyalex.net.layers import Augment, MaxPool, ReLU, Row

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.errors import UsageError
 from tinyalex.measure.image_signal import Signal, as_dict
 from tinyalex.net.presets import get_architecture

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyalex.arrays import Array
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.net.layers import Augment, Conv2d
 from tinyalex.net.presets import get_architecture

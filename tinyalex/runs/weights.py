@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyalex.backend import get_backend
+from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.data.fingerprint import contents

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tinyalex.backend import Backend, get_backend
+from tinyalex.backend import Backend
+from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import MEAN_IMAGES, keep_in_memory, mean_and_colour
 from tinyalex.data.dataset import Dataset, Split
