@@ -15,8 +15,8 @@ import timeit
 from dataclasses import replace
 
 from tinyalex.bench.workload import Work, peak_bytes, reference_calls
-from tinyalex.choosing import get_backend
 from tinyalex.net.presets import get_architecture
+from tinyalex.system.backends import get_backend
 
 # Images a step, side of a crop, classes: each line of the table varies one of them.
 GROWTH = {

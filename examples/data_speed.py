@@ -33,12 +33,12 @@ if hasattr(os, "sched_setaffinity"):  # on Linux; and first, as the imports coun
 import numpy as np
 from PIL import Image, ImageOps
 
-from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order
 from tinyalex.data.packing.pack import SIZE, pack
 from tinyalex.net.draws import training_draws
 from tinyalex.net.presets import get_architecture
+from tinyalex.system.backends import get_backend
 
 BATCH, FED = 128, 10_000  # images of a batch, and at least so many of a measurement of feeding
 Contestant = tuple[str, int, Callable[[], object]]  # name, images, work

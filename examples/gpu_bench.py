@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where tinyalex i
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before Numba is imported, here and by the children
 
 from tinyalex.bench.workload import COLOUR, RATE, Work
-from tinyalex.choosing import PRECISIONS, get_backend
 from tinyalex.net.draws import training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.step import train_step
 from tinyalex.system import doctor
+from tinyalex.system.backends import PRECISIONS, get_backend
 
 ROUNDS, SECONDS = 5, 1.5  # turns of each system, and what a turn may take
 TORCH = ("eager", "compile", "graph")

@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 
-from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, keep_in_memory, mean_and_colour
 from tinyalex.measure.evaluate import evaluate
@@ -23,6 +22,7 @@ from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.step import train_step
+from tinyalex.system.backends import get_backend
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("photos", help="folder, .zip or .tar with a folder of photos per class")

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, mean_and_colour
 from tinyalex.measure.evaluate import evaluate
@@ -11,6 +10,7 @@ from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.step import train_step
+from tinyalex.system.backends import get_backend
 
 ops, mini = get_backend("reference"), get_architecture("mini")
 data = open_data(None, mini.data.image_size, seed=0)

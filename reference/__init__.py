@@ -8,7 +8,6 @@ input, so that float64 gives the truth and float32 what a run computes.
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.arrays import Array
 from tinyalex.reference.activation import (
     dropout,
     dropout_backward,
@@ -24,6 +23,7 @@ from tinyalex.reference.loss import softmax_cross_entropy, softmax_cross_entropy
 from tinyalex.reference.lrn import lrn, lrn_backward, lrn_map, lrn_map_backward
 from tinyalex.reference.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from tinyalex.reference.sgd import sgd_update
+from tinyalex.system.arrays import Array
 
 name = "reference"
 fusions: dict[tuple[str, ...], tuple[object, object]] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
+from tinyalex.system.arrays import Array
 
 
 def relu(x: Array) -> tuple[Array, Array]:

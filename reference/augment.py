@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
+from tinyalex.system.arrays import Array
 
 
 def augment(

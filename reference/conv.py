@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinyalex.arrays import Array
 from tinyalex.net.windows import conv_size
 from tinyalex.reference.threads import in_pieces, in_runs
+from tinyalex.system.arrays import Array
 
 Cache = tuple[Array, Array, int, int, int]
 

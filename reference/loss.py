@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyalex.arrays import Array
+from tinyalex.system.arrays import Array
 
 Cache = tuple[Array, Array]
 

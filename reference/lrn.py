@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
+from tinyalex.system.arrays import Array
 
 Sum = Callable[[Array], Array]
 Cache = tuple[Array, Array, float, float, Sum]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.arrays import Array
 from tinyalex.net.windows import pool_size
 from tinyalex.reference.threads import in_pieces, in_runs
+from tinyalex.system.arrays import Array
 
 
 def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Array, tuple[Any, ...]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from tinyalex.arrays import Array
 from tinyalex.reference.threads import in_pieces, in_runs
+from tinyalex.system.arrays import Array
 
 
 def sgd_update(

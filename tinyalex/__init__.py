@@ -29,30 +29,30 @@ from typing import TYPE_CHECKING, Any
 from tinyalex.system.version import __version__
 
 if TYPE_CHECKING:
-    from tinyalex.choosing import get_backend as get_backend
     from tinyalex.data import open_data as open_data
     from tinyalex.errors import TinyalexError as TinyalexError
+    from tinyalex.measure.trained import TrainedNetwork as TrainedNetwork
+    from tinyalex.measure.trained import load as load
     from tinyalex.net import layers as layers
     from tinyalex.net.presets import Architecture as Architecture
     from tinyalex.net.presets import Recipe as Recipe
     from tinyalex.net.presets import get_architecture as get_architecture
     from tinyalex.runs.config import Config as Config
-    from tinyalex.trained import TrainedNetwork as TrainedNetwork
-    from tinyalex.trained import load as load
-    from tinyalex.trained import train as train
+    from tinyalex.system.backends import get_backend as get_backend
+    from tinyalex.training.train import train as train
 
 _PLACES = {
     "Architecture": "net.presets",
     "Config": "runs.config",
     "Recipe": "net.presets",
     "TinyalexError": "errors",
-    "TrainedNetwork": "trained",
+    "TrainedNetwork": "measure.trained",
     "get_architecture": "net.presets",
-    "get_backend": "choosing",
+    "get_backend": "system.backends",
     "layers": "net.layers",
-    "load": "trained",
+    "load": "measure.trained",
     "open_data": "data",
-    "train": "trained",
+    "train": "training.train",
 }
 __all__ = ["__version__", *_PLACES]
 

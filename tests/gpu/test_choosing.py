@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 from test_compare import TINY, broken
 
-from tinyalex import choosing, reference
-from tinyalex.choosing import get_backend
+from tinyalex import reference
 from tinyalex.cli.parser import main
 from tinyalex.errors import DeviceMemoryError, UsageError
 from tinyalex.gpu import device, launch, pool, two_gpu
@@ -25,7 +24,8 @@ from tinyalex.net.draws import initial_parameters
 from tinyalex.net.presets import ALEXNET, ARCHITECTURES, get_architecture
 from tinyalex.net.shapes import layers
 from tinyalex.reports.summary import gpu_bytes
-from tinyalex.system import doctor
+from tinyalex.system import backends, doctor
+from tinyalex.system.backends import get_backend
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def mini(monkeypatch):
 
 
 def test_auto_is_the_gpu_if_nothing_is_missing(no_simulator, monkeypatch):
-    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *arguments: arguments)
+    monkeypatch.setitem(backends.BACKENDS, "gpu", lambda *arguments: arguments)
     monkeypatch.setattr(doctor, "missing", list)
     assert get_backend("auto", (0, 1), "tf32")[:2] == ((0, 1), "tf32")
     monkeypatch.setattr(doctor, "missing", lambda: ["CuPy"])
@@ -278,7 +278,7 @@ def test_checking_changes_nothing(mini, tmp_path):
 
 def test_a_run_with_a_wrong_backend_stops(mini, tmp_path, monkeypatch, capsys):
     ops = broken("lrn_backward", lambda dx: 1.001 * dx)
-    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *arguments: ops)
+    monkeypatch.setitem(backends.BACKENDS, "gpu", lambda *arguments: ops)
     argv = ["train", "-b", "3", "--backend", "gpu", "--check-every", "2", "--max-steps", "5"]
     assert main([*argv, "--output-dir", str(tmp_path / "run")]) == 1
     out = capsys.readouterr()
@@ -327,7 +327,7 @@ def test_a_run_that_does_not_fit_says_what_would(images, mini, tmp_path, monkeyp
         raise DeviceMemoryError(5000, 10, whole + images * image + image // 2)
 
     ops = fusions.with_fusions(reference, fusions={}, max_pool=full)
-    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *arguments: ops)
+    monkeypatch.setitem(backends.BACKENDS, "gpu", lambda *arguments: ops)
     argv = ["train", "-b", "9", "--backend", "gpu", "--output-dir", str(tmp_path / "run")]
     assert main(argv) == 1
     err = capsys.readouterr().err

@@ -10,8 +10,7 @@ import fusions
 import numpy as np
 import pytest
 
-from tinyalex import choosing, reference
-from tinyalex.choosing import get_backend
+from tinyalex import reference
 from tinyalex.cli.parser import main
 from tinyalex.errors import DifferenceError
 from tinyalex.judge import compare
@@ -21,6 +20,8 @@ from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe, get_architecture
 from tinyalex.net.step import train_step
+from tinyalex.system import backends
+from tinyalex.system.backends import get_backend
 
 # AlexNet's kinds of rows, towers and exchanges, on few enough numbers for the simulator.
 TINY = Architecture(
@@ -100,7 +101,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("op", "change", "layer", "tensor"), FAULTS)
 def test_a_fault_is_found_and_named(op, change, layer, tensor, monkeypatch, capsys):
-    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *a: broken(op, change))
+    monkeypatch.setitem(backends.BACKENDS, "gpu", lambda *a: broken(op, change))
     assert main(["compare", "--arch", "tiny"]) == 1
     out = capsys.readouterr()
     assert out.err.startswith("tinyalex: ")
@@ -117,7 +118,7 @@ def forgets_momentum(weights, gradients, velocities, rates, momentum, decays):
 def test_a_fault_of_the_update_is_found_in_the_second_step(monkeypatch, capsys):
     """Velocities are zero at the first."""
     ops = fusions.with_fusions(reference, fusions={}, sgd_update=forgets_momentum)
-    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *a: ops)
+    monkeypatch.setitem(backends.BACKENDS, "gpu", lambda *a: ops)
     assert main(["compare", "--arch", "tiny"]) == 0
     assert main(["compare", "--arch", "tiny", "--steps", "2"]) == 1
     assert "of update" in capsys.readouterr().err
@@ -144,7 +145,7 @@ def test_only_products_are_allowed_the_roundings_of_a_precision():
 
 def test_a_wrong_shape_is_told(monkeypatch, capsys):
     ops = broken("conv2d", first(lambda y: y[:, :-1].copy()))
-    monkeypatch.setitem(choosing.BACKENDS, "gpu", lambda *a: ops)
+    monkeypatch.setitem(backends.BACKENDS, "gpu", lambda *a: ops)
     assert main(["compare", "--arch", "tiny"]) == 1
     assert "shape" in capsys.readouterr().err
 

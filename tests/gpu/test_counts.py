@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tinyalex.choosing import get_backend
 from tinyalex.cli.parser import main
 from tinyalex.gpu import device, gemm, launch
 from tinyalex.net.draws import training_draws
@@ -20,6 +19,7 @@ from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import parameter_shapes
 from tinyalex.net.step import train_step
+from tinyalex.system.backends import get_backend
 from tinyalex.training.recorder import Recorder
 
 BATCH = 128

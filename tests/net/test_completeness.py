@@ -11,12 +11,12 @@ import strategies
 from small import EVERY_KIND
 
 from tinyalex.backend import Backend
-from tinyalex.choosing import get_backend
 from tinyalex.errors import UsageError
 from tinyalex.judge.gradcheck import gradcheck
 from tinyalex.net.layers import KINDS, Augment, Row
 from tinyalex.net.network import plan
 from tinyalex.net.shapes import layers
+from tinyalex.system.backends import get_backend
 
 KINDS_WITH_BACKWARD = [kind for kind in KINDS if kind != "augment"]
 BACKENDS = [("reference", (0,)), ("gpu", (0,)), ("gpu", (0, 0))]

@@ -8,7 +8,7 @@ import pytest
 STEPS = """
 import platform, resource
 from tinyalex.net.presets import get_architecture
-from tinyalex.choosing import get_backend
+from tinyalex.system.backends import get_backend
 from tinyalex.bench.workload import Work, reference_calls
 work = Work.of(get_architecture("cifar-18pct"), 512)  # the largest array has 64 MiB
 step = reference_calls(work, get_backend("reference"))["training"]

@@ -19,7 +19,6 @@ from PIL import Image
 from runs import pictures, refused
 
 from tinyalex import reproduce
-from tinyalex.choosing import get_backend
 from tinyalex.cli.parser import main
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.measure.image_signal import Signal
@@ -29,6 +28,7 @@ from tinyalex.reproduce import ablations, initial, race, sharing, training
 from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread, difference
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
+from tinyalex.system.backends import get_backend
 from tinyalex.system.signals import StoppedBySignal
 from tinyalex.training import loop
 from tinyalex.training.recorder import Recorder

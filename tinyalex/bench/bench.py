@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from tinyalex.bench.layer_times import layer_times
 from tinyalex.bench.workload import Work, peak_bytes, reference_calls, torch_calls
-from tinyalex.choosing import get_backend
 from tinyalex.errors import TinyalexError, UsageError
 from tinyalex.net.presets import get_architecture
+from tinyalex.system.backends import get_backend
 
 REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long
 MODES = ("training", "inference")

@@ -83,7 +83,7 @@ def do_eval(arguments: argparse.Namespace) -> None:
 
 
 def do_predict(arguments: argparse.Namespace) -> int:
-    from tinyalex.trained import load
+    from tinyalex.measure.trained import load
 
     network = load(arguments.source)
     failed = 0
@@ -108,8 +108,8 @@ def do_summary(arguments: argparse.Namespace) -> None:
     from tinyalex.reports.summary import summary, table
 
     if arguments.compare:
-        from tinyalex.choosing import get_backend
         from tinyalex.reports import differences
+        from tinyalex.system.backends import get_backend
 
         found = differences.compared(get_backend("auto"))
         print(json.dumps(found) if arguments.json else differences.table(found))
@@ -119,8 +119,8 @@ def do_summary(arguments: argparse.Namespace) -> None:
 
 
 def do_gradcheck(arguments: argparse.Namespace) -> int:
-    from tinyalex.choosing import get_backend
     from tinyalex.judge.gradcheck import gradcheck
+    from tinyalex.system.backends import get_backend
 
     results = gradcheck(get_architecture(arguments.arch), get_backend("reference"), arguments.seed)
     for result in results:
@@ -134,8 +134,8 @@ def do_gradcheck(arguments: argparse.Namespace) -> int:
 
 
 def do_compare(arguments: argparse.Namespace) -> None:
-    from tinyalex.choosing import get_backend
     from tinyalex.judge.compare import TOLERANCES, compare
+    from tinyalex.system.backends import get_backend
 
     gpus, architecture = Config(gpus=arguments.gpus).devices, get_architecture(arguments.arch)
     check_towers(architecture, gpus)

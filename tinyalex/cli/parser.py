@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from tinyalex.choosing import BACKENDS, PRECISIONS
 from tinyalex.cli import commands
 from tinyalex.errors import TinyalexError, UsageError, nearest
 from tinyalex.net.presets import ARCHITECTURES, Recipe
 from tinyalex.runs.config import ON_BAD_IMAGE, Config
+from tinyalex.system.backends import BACKENDS, PRECISIONS
 from tinyalex.system.version import __version__
 
 RUN = "folder of a run, or an .npz file in it"

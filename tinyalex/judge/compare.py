@@ -21,9 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.arrays import Array
 from tinyalex.backend import Backend, Role
-from tinyalex.choosing import get_backend
 from tinyalex.errors import DifferenceError
 from tinyalex.net.draws import Draws, initial_parameters, training_draws
 from tinyalex.net.layers import Augment, MaxPool, ReLU, Row
@@ -31,6 +29,8 @@ from tinyalex.net.network import Network, Stage, role_of
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture
 from tinyalex.net.step import train_step
+from tinyalex.system.arrays import Array
+from tinyalex.system.backends import get_backend
 
 TOLERANCES = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2, "update": 1e-6}
 """The largest |backend - reference| / |reference| of a tensor, where |t| is the root of the sum of

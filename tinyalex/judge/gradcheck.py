@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.arrays import Array
 from tinyalex.backend import Backend
 from tinyalex.net.draws import Draws, training_draws
 from tinyalex.net.layers import LRN, Augment, Dropout, Linear, LRNMap
@@ -24,6 +23,7 @@ from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import Layer, layers, parameter_shapes
 from tinyalex.net.step import loss_and_gradients
+from tinyalex.system.arrays import Array
 
 IMAGES = 2
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.arrays import Array
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.net.draws import Draws, centre_draws, ten_views
 from tinyalex.net.network import Network
+from tinyalex.system.arrays import Array
 
 
 def measured_on(dataset: Dataset) -> tuple[Split, str]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.arrays import Array
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import DataError
 from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import Augment
 from tinyalex.net.network import Network, activations
+from tinyalex.system.arrays import Array
 
 NEAREST = 6  # the columns of the paper's Figure 4
 QUERIES, POINTS = 500, 5000  # validation images that are asked for, training images among which

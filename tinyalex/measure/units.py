@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.arrays import Array
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Split
 from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import LRN, Augment, Conv2d, Row
 from tinyalex.net.network import Network, activations
+from tinyalex.system.arrays import Array
 
 BATCH = 64
 PATCHES = 8  # of a unit

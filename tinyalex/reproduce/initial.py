@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tinyalex.choosing import get_backend
 from tinyalex.errors import UsageError
 from tinyalex.measure.image_signal import Signal, as_dict
 from tinyalex.net.presets import get_architecture
@@ -16,6 +15,7 @@ from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
 from tinyalex.reproduce.training import Record, counted, run_folder, setting, train
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
+from tinyalex.system.backends import get_backend
 from tinyalex.training.standstill import Standstill
 
 REAL = "alexnet"  # its signal is measured beside that of the trained network: it takes seconds

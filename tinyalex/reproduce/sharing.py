@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.arrays import Array
-from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.net.layers import Augment, Conv2d
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import Layer, layers
 from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request
+from tinyalex.system.arrays import Array
+from tinyalex.system.backends import get_backend
 
 SHIFT = 4  # places of the map, each a stride of the image: enough for the eye
 MAPS = 4  # of each kind, each with random weights; more take longer and tell the same

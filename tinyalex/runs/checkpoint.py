@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from tinyalex.arrays import Array
 from tinyalex.errors import CheckpointError, WriteError
 from tinyalex.net.presets import Architecture
 from tinyalex.runs import checkpoint_reader
 from tinyalex.runs.network_json import as_json, is_preset
 from tinyalex.runs.progress import Progress
+from tinyalex.system.arrays import Array
 from tinyalex.system.files import replacing, sync_folder
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.arrays import Array
 from tinyalex.errors import CheckpointError
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import parameter_shapes
 from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.network_json import from_json
 from tinyalex.runs.progress import Progress, watched
+from tinyalex.system.arrays import Array
 
 FORMAT = 1
 META_BYTES = 2**25  # room for 8 million characters; 22,000 classes have some 3 million

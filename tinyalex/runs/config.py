@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tinyalex.choosing import BACKENDS, PRECISIONS
 from tinyalex.errors import UsageError, nearest
 from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe, get_architecture
 from tinyalex.net.schedule import POLICIES
+from tinyalex.system.backends import BACKENDS, PRECISIONS
 
 ON_BAD_IMAGE = ("error", "skip")
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.data.fingerprint import contents
@@ -17,6 +16,7 @@ from tinyalex.net.presets import Architecture
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_mapping, same_data
+from tinyalex.system.backends import get_backend
 
 
 def load_networks(

@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyalex.backend import Backend
-from tinyalex.choosing import get_backend
 from tinyalex.data import open_data
 from tinyalex.data.batches import MEAN_IMAGES, keep_in_memory, mean_and_colour
 from tinyalex.data.dataset import Dataset, Split
@@ -29,6 +28,7 @@ from tinyalex.runs.config import Config, differing, from_mapping
 from tinyalex.runs.folder import RunFolder
 from tinyalex.runs.progress import Progress, watched
 from tinyalex.runs.weights import find_weights, fine_tuned
+from tinyalex.system.backends import get_backend
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,7 @@ from tinyalex.errors import DataError, UsageError
 from tinyalex.measure.evaluate import probabilities
 from tinyalex.net.draws import centre_draws
 from tinyalex.net.network import Network, activations
-from tinyalex.net.presets import Architecture
-from tinyalex.runs.config import Config
 from tinyalex.runs.weights import load_networks
-from tinyalex.training.loop import train as train_run
-from tinyalex.training.start import prepare
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 """A file, an image of Pillow's, or a uint8 array (H, W, 3), RGB; of any size."""
@@ -35,21 +31,6 @@ def load(run: str | os.PathLike[str], backend: str = "auto") -> TrainedNetwork:
     """
     (state,), (network,) = load_networks([os.fspath(run)], backend)
     return TrainedNetwork(network, state.classes, state.titles, state.config.get("max_pixels"))
-
-
-def train(
-    config: Config,
-    architecture: Architecture | None = None,
-    say: Callable[[str], None] = print,
-) -> TrainedNetwork:
-    """Train as the command does, and load the best epoch.
-
-    config: `Config(data="photos/", epochs=5)`. architecture: a network of one's own instead of the
-    preset config.arch. say: prints a line. Raises TinyalexError, of the kinds in `tinyalex.errors`.
-    """
-    run = prepare(config, architecture=architecture, say=say)
-    train_run(run, say)
-    return load(run.folder.path, config.backend)
 
 
 class TrainedNetwork:
