@@ -20,8 +20,6 @@ here:
 - No function draws a random number: crops, flips, colour shifts and dropout masks are arguments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 

@@ -4,8 +4,6 @@ A message is one paragraph that names the file, the value and the remedy; the co
 without a traceback. Codes 130 and 143 (Ctrl-C, SIGTERM) are the shell's.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

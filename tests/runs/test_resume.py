@@ -117,7 +117,7 @@ def test_another_folder_holds_the_resumed_run_from_the_beginning(config, tmp_pat
     trained(replace(config, lr=STANDING))
     folder, other = tmp_path / "run", tmp_path / "other"
     begun(into(config, other, lr=STANDING), folder / "last.npz").folder.close()
-    assert saved(checkpoint.find(other, "last.npz", "best.npz")) == saved(folder / "last.npz")
+    assert saved(checkpoint.find(other, resume=True)) == saved(folder / "last.npz")
 
 
 def test_a_damaged_best_is_told_of_and_left_behind(config, tmp_path):

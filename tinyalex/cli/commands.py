@@ -3,8 +3,6 @@
 Each imports what it needs when it runs, so that --help answers at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -28,9 +26,8 @@ def do_train(arguments: argparse.Namespace) -> None:
             raise UsageError(
                 "--resume goes on with a run's own weights; --weights starts a new run. Give one."
             )
-        path = checkpoint.find(arguments.resume, "last.npz", "best.npz")
-        resumed = path, checkpoint.load(path)
-        saved = {name: value for name, value in resumed[1].config.items() if name != "output_dir"}
+        path, state = resumed = checkpoint.load_run(arguments.resume, resume=True)
+        saved = {name: value for name, value in state.config.items() if name != "output_dir"}
         config = from_mapping(saved, config, str(path))
     if arguments.config:
         config = from_file(Path(arguments.config), config)
@@ -173,7 +170,7 @@ def do_show(arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"--data has no effect on show {arguments.what}, which looks at no images."
         )
-    folder = RunFolder(checkpoint.find(arguments.source, "best.npz", "last.npz").parent)
+    folder = RunFolder(checkpoint.find(arguments.source).parent)
     path = folder.path / f"{arguments.what}.png"
     if arguments.output:
         path = Path(arguments.output)

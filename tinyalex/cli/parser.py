@@ -1,7 +1,5 @@
 """The `tinyalex` command: its flags, and errors as one paragraph and an exit code."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import itertools
@@ -10,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from tinyalex.cli import commands
 from tinyalex.errors import TinyalexError, UsageError, nearest
@@ -43,6 +41,9 @@ class Parser(argparse.ArgumentParser):
             wrong, known = message.split("invalid choice: '")[1].split("' (choose from ")
             hint = nearest(wrong, [name.strip("' )") for name in known.split(", ")])
         raise UsageError(f"{message}.{hint} See {self.prog} --help.")
+
+
+Command = Callable[[str, str, Any], Parser]
 
 
 def _whole(parser: Any, *flags: str, least: int = 1, **settings: Any) -> None:
@@ -92,24 +93,24 @@ def parser() -> Parser:
         prog="tinyalex", description="AlexNet as it was in 2012: train it, read it, check it."
     )
     top.add_argument("--version", action="version", version=f"tinyalex {__version__}")
-    subparsers = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    command = _commands(top)
+    for add in (_train, _eval, _predict, _summary, _gradcheck, _compare, _show, _bench, _reproduce):
+        add(command)
+    _data(command)
+    command("doctor", "what this machine has, and what to install", commands.do_doctor)
+    return top
+
+
+def _commands(parser: Parser) -> Command:
+    """Function that adds a command: its name, what it does in words, and what runs it."""
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     def command(name: str, help: str, run: Any) -> Parser:
         sub: Parser = subparsers.add_parser(name, help=help, description=help)
         sub.set_defaults(run=run, parser=sub)
         return sub
 
-    for add in (_train, _eval, _predict, _summary, _gradcheck, _compare, _show, _bench, _reproduce):
-        add(command)
-    _add_data(command("data", "pack images for speed, or explain what is wrong with them", None))
-    command("doctor", "what this machine has, and what to install", commands.do_doctor)
-    return top
-
-
-class Command(Protocol):
-    """Adds a command, by name, with what it does in words and as a function."""
-
-    def __call__(self, name: str, help: str, run: Any) -> Parser: ...
+    return command
 
 
 def _train(command: Command) -> None:
@@ -262,11 +263,15 @@ def _add_arch(parser: Parser, default: str) -> None:
     )
 
 
-def _add_data(parser: Parser) -> None:
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    help = "decode, crop and resize all images once, into one file that is mapped"
-    sub: Parser = subparsers.add_parser("pack", help=help, description=help)
-    sub.set_defaults(run=commands.do_data_pack, parser=sub)
+def _data(command: Command) -> None:
+    nested = _commands(
+        command("data", "pack images for speed, or explain what is wrong with them", None)
+    )
+    sub = nested(
+        "pack",
+        "decode, crop and resize all images once, into one file that is mapped",
+        commands.do_data_pack,
+    )
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
     _whole(sub, "--size", default=256, help="pixels (default: 256)")
@@ -278,9 +283,11 @@ def _add_data(parser: Parser) -> None:
         help="end, or leave the image out (default: error)",
     )
 
-    help = "say how a data set is laid out, what is wrong with it, and what to do"
-    sub = subparsers.add_parser("check", help=help, description=help)
-    sub.set_defaults(run=commands.do_data_check, parser=sub)
+    sub = nested(
+        "check",
+        "say how a data set is laid out, what is wrong with it, and what to do",
+        commands.do_data_check,
+    )
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
     _add_decoding(sub)

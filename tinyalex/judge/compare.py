@@ -12,8 +12,6 @@ is set to 0 for both, so that all other elements are judged strictly; how many t
 A ReLU or max pool by itself sees the reference's numbers and must decide as it does.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass

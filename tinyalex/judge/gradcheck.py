@@ -7,8 +7,6 @@ A gradient dx of f(x), weighted by dy, is right if for any direction t and small
 One random direction shows any mistake, and costs two evaluations however large x is.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ here in channels_last memory, and weights (O, C/groups, kh, kw); the columns of 
 connected layer then count (c, h, w) where ours count (h, w, c).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

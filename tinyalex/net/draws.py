@@ -5,12 +5,10 @@ be resumed at any step without a generator's state, and any backend and any numb
 compute the same step.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,11 +38,11 @@ class Draws:
     training: bool = False
     scale: float = 1.0
 
-    def of(self, images: slice) -> Draws:
-        """Those of some of the images."""
+    def of(self, images: slice) -> Self:
+        """Draws for some of the images."""
         keep = {name: mask[images] for name, mask in self.keep.items()}
         corner, flip, shift = (a[images] for a in (self.corner, self.flip, self.shift))
-        return Draws(corner, flip, shift, keep, self.training, self.scale)
+        return replace(self, corner=corner, flip=flip, shift=shift, keep=keep)
 
 
 def training_draws(

@@ -4,8 +4,6 @@ A row holds everything in which one AlexNet differs from another, and says what 
 which parameters it has, and what a backend's function takes besides.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 

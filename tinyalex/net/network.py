@@ -1,7 +1,5 @@
 """Runs the rows of an architecture forward and backward on a backend."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

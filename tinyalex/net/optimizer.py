@@ -1,7 +1,5 @@
 """Momentum SGD: which parameter moves at which rate and decays by how much."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

@@ -3,10 +3,9 @@
 Layer names are those of Caffe's AlexNet. Counts and differences: `tinyalex summary`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from tinyalex.errors import UsageError, nearest
 from tinyalex.net import shapes
@@ -89,7 +88,7 @@ class Architecture:
         if fault:
             raise UsageError(f"The network {self.name} does not fit together: {fault}.")
 
-    def with_classes(self, classes: int) -> Architecture:
+    def with_classes(self, classes: int) -> Self:
         """The same network with another number of outputs."""
         row = self.rows[-1]
         assert isinstance(row, Linear)

@@ -1,7 +1,5 @@
 """Learning-rate policies, as pure functions of the errors so far: nothing to save or restore."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 
@@ -26,30 +24,25 @@ def learning_rate(recipe: Recipe, errors: Sequence[float]) -> tuple[float, str]:
                 lr_patience epochs.
       2012      times lr_gamma after 25, 51 and 79 epochs, by hand in the original; see `factors`.
     """
-    epoch = len(errors)
-    if recipe.lr_scheduler == "constant":
-        return recipe.lr, ""
+    epoch, drops, reason = len(errors), 0, ""
     if recipe.lr_scheduler == "step":
         drops = epoch // recipe.lr_step_size
-        fell = epoch > 0 and epoch % recipe.lr_step_size == 0
-        reason = f"{recipe.lr_step_size} epochs have passed" if fell else ""
-        return recipe.lr * recipe.lr_gamma**drops, reason
-
-    if recipe.lr_scheduler == "2012":
+        if epoch > 0 and epoch % recipe.lr_step_size == 0:
+            reason = f"{recipe.lr_step_size} epochs have passed"
+    elif recipe.lr_scheduler == "2012":
         drops = sum(epoch >= fall for fall in FALLS_2012)
         reason = "as by hand in 2012" if epoch in FALLS_2012 else ""
-        return recipe.lr * recipe.lr_gamma**drops, reason
-
-    drops, lowest, waited, reason = 0, math.inf, 0, ""
-    for error in errors:
-        reason = ""
-        if error < lowest:
-            lowest, waited = error, 0
-        else:
-            waited += 1
-        if waited == recipe.lr_patience:
-            reason = f"{waited} epochs without an error below {lowest:.4g}"
-            drops, waited = drops + 1, 0
+    elif recipe.lr_scheduler == "plateau":
+        lowest, waited = math.inf, 0
+        for error in errors:
+            reason = ""
+            if error < lowest:
+                lowest, waited = error, 0
+            else:
+                waited += 1
+            if waited == recipe.lr_patience:
+                reason = f"{waited} epochs without an error below {lowest:.4g}"
+                drops, waited = drops + 1, 0
     return recipe.lr * recipe.lr_gamma**drops, reason
 
 
@@ -63,13 +56,13 @@ def factors(recipe: Recipe, epoch: int, parameters: Iterable[str]) -> dict[str, 
         return {}
     fallen, _ = learning_rate(recipe, [0.0] * epoch)
     names = list(parameters)
-    found = {name: recipe.lr / fallen for name in names if name.endswith(".bias")}
+    factor_of = {name: recipe.lr / fallen for name in names if name.endswith(".bias")}
     first = names[0].partition(".")[0]
     if epoch >= FIRST_RESTS_2012:
-        found |= {name: 0.0 for name in names if name.startswith(f"{first}.")}
+        factor_of |= {name: 0.0 for name in names if name.startswith(f"{first}.")}
     elif epoch >= FIRST_FALLS_2012:
-        found[f"{first}.weight"] = recipe.lr_gamma
-    return found
+        factor_of[f"{first}.weight"] = recipe.lr_gamma
+    return factor_of
 
 
 def coloured(recipe: Recipe, epoch: int) -> bool:

@@ -1,7 +1,5 @@
 """Shapes and costs: what each row makes of its input, its parameters, and what a network costs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One training step: forward, loss, backward, update."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple

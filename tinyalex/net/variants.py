@@ -3,8 +3,6 @@
 Each is a function from rows to rows; several may follow each other.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sizes of what a sliding window leaves of an image: convolutions and pools."""
 
-from __future__ import annotations
-
 import math
 
 Shape = tuple[int, int, int]

@@ -5,8 +5,6 @@ else. A file is written whole beside its final name, forced to disk and renamed,
 always holds a complete checkpoint. zip's own CRC-32 finds damage when it is read.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import platform
@@ -124,15 +122,14 @@ def _confirm(path: Path) -> None:
             ) from None
 
 
-def sweep(folder: Path) -> None:
-    """Removes what is left of a save that was killed."""
-    for partial in folder.glob("*.npz.partial"):
-        partial.unlink()
+def find(run: str | Path, *, resume: bool = False) -> Path:
+    """File of a run's best checkpoint, or of its last one to `resume`; or the .npz file named.
 
-
-def find(path: str | Path, *names: str) -> Path:
-    """The checkpoint meant by a run folder (the first of `names` there) or by an .npz file."""
-    path = Path(path)
+    The other of the two is taken if it is the only one. Raises CheckpointError if there is none.
+    """
+    path = Path(run)
+    names = ("last.npz", "best.npz") if resume else ("best.npz", "last.npz")
+    hint = "Give the folder of a run, or an .npz file in it."
     try:
         if path.is_dir():
             begun = (path / "config.toml").exists()
@@ -143,17 +140,17 @@ def find(path: str | Path, *names: str) -> Path:
                     f"{path}. Begin it again: tinyalex train --output-dir {path.parent}, with the "
                     "flags of before."
                 )
-        there = path.exists()
+        if path.exists():
+            return path
     except OSError as error:  # a name too long, or a folder that may not be entered
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}. Give the folder of a run, or an .npz file "
-            "in it."
-        ) from None
-    if not there:
-        raise CheckpointError(
-            f"There is no checkpoint at {path}. Give the folder of a run, or an .npz file in it."
-        )
-    return path
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}. {hint}") from None
+    raise CheckpointError(f"There is no checkpoint at {path}. {hint}")
+
+
+def load_run(run: str | Path, *, resume: bool = False) -> tuple[Path, Checkpoint]:
+    """The checkpoint that `find` names: its file, and what it holds."""
+    path = find(run, resume=resume)
+    return path, load(path)
 
 
 def load(path: Path) -> Checkpoint:

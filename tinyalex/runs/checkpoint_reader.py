@@ -4,8 +4,6 @@
 memory taken for it. No code in the file is run: array headers are compared before NumPy reads them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

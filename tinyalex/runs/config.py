@@ -4,8 +4,6 @@ Defaults < the settings of a resumed run < a TOML file < flags. The result is sa
 folder as config.toml, which is such a file.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -13,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from tinyalex.errors import UsageError, nearest
 from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe, get_architecture
@@ -23,29 +21,21 @@ from tinyalex.system.backends import BACKENDS, PRECISIONS
 ON_BAD_IMAGE = ("error", "skip")
 
 
-def positive(value: float) -> bool:
-    """A number above zero."""
-    return 0 < value <= sys.float_info.max
+class Rule(NamedTuple):
+    """Values that a setting takes: in words, and as a test."""
+
+    text: str
+    holds: Callable[[Any], bool]
 
 
-def not_negative(value: float) -> bool:
-    """A number that is zero or more."""
-    return 0 <= value <= sys.float_info.max
-
-
-def fraction(value: float) -> bool:
-    """A number from 0 up to, not including, 1."""
-    return 0 <= value < 1
-
-
-def gpu_list(value: str) -> bool:
-    """One number of a GPU, or two with a comma between: 0 or 0,1."""
-    return re.fullmatch(r"\d+(,\d+)?", value) is not None
-
-
-def gpu_numbers(value: str) -> tuple[int, ...]:
-    """The numbers in such a text."""
-    return tuple(map(int, value.split(",")))
+POSITIVE = Rule("a number above zero", lambda value: 0 < value <= sys.float_info.max)
+NOT_NEGATIVE = Rule("a number that is zero or more", lambda value: 0 <= value <= sys.float_info.max)
+FRACTION = Rule("a number from 0 up to, not including, 1", lambda value: 0 <= value < 1)
+GPUS = Rule(
+    "one number of a GPU, or two with a comma between: 0 or 0,1",
+    lambda value: re.fullmatch(r"\d+(,\d+)?", value) is not None,
+)
+NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def setting(
@@ -55,16 +45,16 @@ def setting(
     kind: type = str,
     short: str | None = None,
     choices: Collection[str] | None = None,
-    check: Callable[[Any], bool] | None = None,
+    rule: Rule | None = None,
 ) -> Any:
     """A field of Config, with what the command line needs to know of it."""
-    extra = {"help": help, "kind": kind, "short": short, "choices": choices, "check": check}
+    extra = {"help": help, "kind": kind, "short": short, "choices": choices, "rule": rule}
     return field(default=default, metadata=extra)
 
 
 def whole(help: str, default: int | None = None, *, short: str | None = None) -> Any:
     """A setting that is a whole number above zero."""
-    return setting(default, help, kind=int, short=short, check=positive)
+    return setting(default, help, kind=int, short=short, rule=POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -79,28 +69,28 @@ class Config:
         None, "start from this run's weights; the last layer is drawn anew for other classes"
     )
     backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
-    gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", check=gpu_list)
+    gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", rule=GPUS)
     precision: str = setting("fp32", "precision of matrix products", choices=PRECISIONS)
     batch_size: int | None = whole("images a step", short="-b")
     epochs: int | None = whole("times through the data")
     max_steps: int | None = whole("stop after so many steps in all")
-    lr: float | None = setting(None, "learning rate", kind=float, check=positive)
-    momentum: float | None = setting(None, "momentum", kind=float, check=fraction)
+    lr: float | None = setting(None, "learning rate", kind=float, rule=POSITIVE)
+    momentum: float | None = setting(None, "momentum", kind=float, rule=FRACTION)
     weight_decay: float | None = setting(
-        None, "decay of weights that have none of their own", kind=float, check=not_negative
+        None, "decay of weights that have none of their own", kind=float, rule=NOT_NEGATIVE
     )
     bias_lr_multiplier: float | None = setting(
-        None, "learning rate of biases over that of weights", kind=float, check=not_negative
+        None, "learning rate of biases over that of weights", kind=float, rule=NOT_NEGATIVE
     )
     lr_scheduler: str | None = setting(None, "how the learning rate falls", choices=POLICIES)
     lr_step_size: int | None = whole("epochs between falls (step)")
     lr_gamma: float | None = setting(
-        None, "factor on the rate at a fall", kind=float, check=positive
+        None, "factor on the rate at a fall", kind=float, rule=POSITIVE
     )
     lr_patience: int | None = whole("epochs without a better error before a fall (plateau)")
-    seed: int = setting(0, "seed of all random numbers", kind=int, check=not_negative)
+    seed: int = setting(0, "seed of all random numbers", kind=int, rule=NOT_NEGATIVE)
     workers: int = setting(
-        2, "threads that decode images ahead", kind=int, short="-j", check=not_negative
+        2, "threads that decode images ahead", kind=int, short="-j", rule=NOT_NEGATIVE
     )
     check_every: int | None = whole("steps between comparisons with the reference (default: none)")
     max_pixels: int | None = whole("refuse pictures of more pixels (default: 64 million)")
@@ -118,16 +108,16 @@ class Config:
             flag = "--" + f.name.replace("_", "-")
             kinds = (int, float) if extra["kind"] is float else extra["kind"]
             if not isinstance(value, kinds) or isinstance(value, bool):  # which is an int, too
-                raise UsageError(f"{flag} takes {_a(extra['kind'])}, not {value!r}.")
+                raise UsageError(f"{flag} takes {NAMES[extra['kind']]}, not {value!r}.")
             if extra["choices"] and value not in extra["choices"]:
                 raise UsageError(
                     f"{flag} cannot be {value!r}.{nearest(str(value), extra['choices'])} "
                     f"Known: {', '.join(extra['choices'])}."
                 )
-            if extra["check"] and not extra["check"](value):
-                raise UsageError(f"{flag} cannot be {value}: it takes {_rule(extra['check'])}")
+            if extra["rule"] and not extra["rule"].holds(value):
+                raise UsageError(f"{flag} cannot be {value}: it takes {extra['rule'].text}.")
 
-    def resolved(self, architecture: Architecture) -> Config:
+    def resolved(self, architecture: Architecture) -> Self:
         """These settings with those of the architecture's recipe where there are none."""
         recipe = asdict(architecture.recipe)
         unset = {name: value for name, value in recipe.items() if getattr(self, name) is None}
@@ -149,15 +139,15 @@ class Config:
     @property
     def devices(self) -> tuple[int, ...]:
         """The numbers in `gpus`."""
-        return gpu_numbers(self.gpus)
+        return tuple(map(int, self.gpus.split(",")))
 
     def toml(self) -> str:
         """As a file for --config: one line a setting, those that are None left out.
 
         Raises UsageError for a path that is no text.
         """
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return "".join(f"{k} = {_toml(k, v)}\n" for k, v in values.items() if v is not None)
+        values = asdict(self).items()
+        return "".join(f"{k} = {_toml(k, v)}\n" for k, v in values if v is not None)
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -186,15 +176,6 @@ def _toml(name: str, value: Any) -> str:
         ) from None
     # JSON's \ud83d for half a character is no TOML, nor is the character 127 as it is.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _a(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text"}[kind]
-
-
-def _rule(check: Callable[[Any], bool]) -> str:
-    doc = check.__doc__ or ""  # none under python -OO
-    return doc[:1].lower() + doc[1:]
 
 
 def from_mapping(values: Mapping[str, Any], base: Config, source: str) -> Config:

@@ -1,23 +1,23 @@
 """The folder of a run."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from tinyalex.errors import UsageError, WriteError
+from tinyalex.errors import CheckpointError, UsageError, WriteError
+from tinyalex.runs import checkpoint
+from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_file
 from tinyalex.system.files import lock, write_whole
 
 # What a run writes before it saves anything, in the order in which it does.
-BEGUN = (
+FIRST_FILES = (
     "lock",
     "config.toml.partial",
     "config.toml",
@@ -41,7 +41,7 @@ class RunFolder:
         self._unlock: Callable[[], object] = lambda: None
 
     @classmethod
-    def create(cls, path: str | None, architecture: str, settings: str) -> RunFolder:
+    def create(cls, path: str | None, architecture: str, settings: str) -> Self:
         """A new folder, by default runs/<time>-<architecture>, with `settings` as config.toml.
 
         It must hold nothing but what is left of a run that ended before anything was saved.
@@ -49,11 +49,9 @@ class RunFolder:
         folder = cls(
             Path(path) if path else _unused(f"{datetime.now():%Y%m%d-%H%M%S}-{architecture}")
         )
-        try:
+        with _writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             names = sorted(path.name for path in folder.path.iterdir())
-        except OSError as error:
-            raise cannot_write(folder.path, error) from None
         others = _not_of_a_run(folder.path, names)
         if others and not folder.saved:
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -68,12 +66,12 @@ class RunFolder:
                 f"{folder.path} already holds a run. Continue it with --resume {folder.path}, or "
                 "choose another folder with --output-dir."
             )
-        folder.write("config.toml", settings)
+        folder._begin(settings)
         folder.write("metrics.jsonl", "")
         return folder
 
     @classmethod
-    def resume(cls, source: Path, path: str | None, settings: str) -> RunFolder:
+    def resume(cls, source: Path, path: str | None, settings: str) -> Self:
         """The folder `source` of a run to go on with, or a new one that begins with its log.
 
         settings: its config.toml from now on.
@@ -84,15 +82,40 @@ class RunFolder:
             return folder
         folder = cls(source)
         folder.lock()
-        for left in source.glob(".*.png.*"):  # of a drawing that was killed
-            left.unlink()
-        folder.write("config.toml", settings)
+        folder._begin(settings)
         return folder
+
+    def _begin(self, settings: str) -> None:
+        """Remove what a run that was killed left of a save or a drawing, and save the settings."""
+        for left in (*self.path.glob("*.npz.partial"), *self.path.glob(".*.png.*")):
+            left.unlink()
+        self.write("config.toml", settings)
 
     @property
     def saved(self) -> bool:
         """Whether a run has saved anything here."""
         return any((self.path / name).exists() for name in ("last.npz", "best.npz"))
+
+    def restore(self, source: Path, state: Checkpoint, say: Callable[[str], None]) -> None:
+        """Make the folder hold the run as it was in the checkpoint `source`, wherever that lies.
+
+        state: the run at that point. The best checkpoint comes first: a run that has last.npz is
+        taken to be complete. The log is cut last: what is too long will be cut again, but what is
+        missing would not be trained again.
+        """
+        best, last = self.path / "best.npz", self.path / "last.npz"
+        before = source.with_name("best.npz")
+        if before.resolve() != best.resolve() and before.exists():
+            try:
+                older = checkpoint.load(before)
+            except CheckpointError as error:
+                say(f"note: {error}")
+            else:
+                if older.progress.best == state.progress.best:
+                    checkpoint.save(older, best)
+        if source.resolve() != last.resolve():
+            checkpoint.save(state, last)
+        self.forget(state.progress.step, state.progress.epoch)
 
     def forget(self, step: int, epoch: int) -> None:
         """Cuts off the log what a run that is resumed at `step` and `epoch` will record again."""
@@ -108,10 +131,8 @@ class RunFolder:
     def lock(self) -> None:
         """Keeps other runs from writing here until `close`, or until this process ends."""
         path = self.path / "lock"
-        try:
+        with _writing(path):
             file = _locked(path)
-        except OSError as error:
-            raise cannot_write(path, error) from None
         self._unlock = weakref.finalize(self, _unlock, path, file)
 
     def close(self) -> None:
@@ -120,31 +141,24 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Writes a small file of the run as a whole."""
-        try:
+        with _writing(self.path / name):
             write_whole(self.path / name, text.encode())
-        except OSError as error:
-            raise cannot_write(self.path / name, error) from None
 
     def record(self, event: str, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
-        try:
-            with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": event, **values}) + "\n")
-        except OSError as error:
-            raise cannot_write(self.metrics, error) from None
+        with _writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, **values}) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
-        found = []
-        lines = (
-            self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
-        )
-        for line in lines:
+        records = []
+        text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+        for line in text.splitlines():
             try:
-                found.append(json.loads(line))
+                records.append(json.loads(line))
             except json.JSONDecodeError:
                 break
-        return found
+        return records
 
 
 def _locked(path: Path) -> int:
@@ -203,7 +217,7 @@ def _not_of_a_run(folder: Path, names: Iterable[str]) -> list[str]:
         begun = from_file(folder / "config.toml", Config()).toml() == text
     except (OSError, UnicodeDecodeError, UsageError):
         begun = False
-    ours = BEGUN if begun else BEGUN[:2]
+    ours = FIRST_FILES if begun else FIRST_FILES[:2]
     return [name for name in names if name not in ours]
 
 
@@ -215,10 +229,13 @@ def _unused(name: str) -> Path:
     return path
 
 
-def cannot_write(path: Path, error: OSError) -> WriteError:
-    """The error for a file or folder of a run that cannot be written."""
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        remedy = "There is a file where a folder is needed: choose another with --output-dir."
-    else:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise WriteError where a file or folder of a run cannot be written."""
+    try:
+        yield
+    except OSError as error:
         remedy = "Free some space, or choose a folder that you may write to with --output-dir."
-    return WriteError(f"Cannot write {path}: {error.strerror}. {remedy}")
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            remedy = "There is a file where a folder is needed: choose another with --output-dir."
+        raise WriteError(f"Cannot write {path}: {error.strerror}. {remedy}") from None

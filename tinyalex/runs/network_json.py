@@ -1,7 +1,5 @@
 """A network of one's own as JSON: what a checkpoint keeps where no preset has its name."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

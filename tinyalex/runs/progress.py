@@ -1,7 +1,5 @@
 """How far a run is, and which of its epochs is the best."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

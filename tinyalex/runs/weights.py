@@ -1,7 +1,5 @@
 """Networks that have been trained, loaded from their runs to be used or trained further."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,17 +25,16 @@ def load_networks(
     Several can be averaged, so they must have the same classes and take images of the same size.
     """
     ops = get_backend(backend)
-    found = [find_weights(run) for run in runs]
-    paths, checkpoints = [path for path, _ in found], [state for _, state in found]
-    networks = [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
-    first, size = checkpoints[0], networks[0].architecture.data.image_size
-    for path, other, network in zip(paths, checkpoints, networks, strict=True):
-        if other.classes != first.classes or network.architecture.data.image_size != size:
+    (first_path, first), *others = loaded = [checkpoint.load_run(run) for run in runs]
+    size = first.network.data.image_size
+    for path, other in others:
+        if other.classes != first.classes or other.network.data.image_size != size:
             raise CheckpointError(
-                f"{path} has other classes or another image size than {paths[0]}: only networks "
+                f"{path} has other classes or another image size than {first_path}: only networks "
                 "of the same task can be averaged."
             )
-    return checkpoints, networks
+    checkpoints = [state for _, state in loaded]
+    return checkpoints, [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
 
 
 def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset:
@@ -79,12 +76,6 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
                 "common that they could be measured on. Give --data with such a folder, or one run."
             )
     return dataset
-
-
-def find_weights(run: str) -> tuple[Path, Checkpoint]:
-    """The best checkpoint of a run, or the .npz named, and what it holds."""
-    path = checkpoint.find(run, "best.npz", "last.npz")
-    return path, checkpoint.load(path)
 
 
 def fine_tuned(

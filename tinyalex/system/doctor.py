@@ -1,7 +1,5 @@
 """What this machine has for tinyalex, and what is missing. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import ctypes
 import importlib.metadata
 import importlib.util

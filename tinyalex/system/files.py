@@ -1,7 +1,5 @@
 """Files that are written whole, outlast a power cut, and are written by one process at a time."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

@@ -1,7 +1,5 @@
 """How this process treats memory that it no longer uses."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -1,9 +1,8 @@
 """How a run is told to stop."""
 
-from __future__ import annotations
-
 import signal
 from types import FrameType
+from typing import Self
 
 from tinyalex.errors import TinyalexError
 
@@ -25,7 +24,7 @@ class Stop:
     def __init__(self) -> None:
         self.number: int | None = None
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> Self:
         self._before = {n: signal.signal(n, self._hear) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 

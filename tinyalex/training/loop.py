@@ -1,7 +1,5 @@
 """The training loop, from top to bottom."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import closing

@@ -1,7 +1,5 @@
 """What a run tells its user, in sentences."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tinyalex.errors import DataError, DeviceMemoryError, DivergedError, TinyalexError

@@ -1,7 +1,5 @@
 """Loss, errors and speed of an epoch, as it goes on."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

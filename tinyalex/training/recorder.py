@@ -1,7 +1,5 @@
 """What a run leaves while it is trained: log, checkpoints and pictures; and how it is stopped."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Where the images no longer tell, all of them get the same answer. The best one a
 share of each class, and costs the entropy of the classes: ln(classes) if all are as common.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How a run begins or goes on: all that can be refused is, before anything is written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,7 +25,7 @@ from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
 from tinyalex.runs.folder import RunFolder
 from tinyalex.runs.progress import Progress, watched
-from tinyalex.runs.weights import find_weights, fine_tuned
+from tinyalex.runs.weights import fine_tuned
 from tinyalex.system.backends import get_backend
 
 
@@ -115,7 +113,7 @@ def prepare(
     network of one's own; by default that of `resumed` or config.weights, or the preset config.arch.
     Raises UsageError, DataError, CheckpointError or WriteError before anything is trained.
     """
-    source = find_weights(config.weights) if config.weights and not resumed else None
+    source = checkpoints.load_run(config.weights) if config.weights and not resumed else None
     before = resumed or source
     if not architecture and before and config.arch in (None, before[1].architecture):
         architecture = before[1].network
@@ -166,7 +164,6 @@ def prepare(
             mean, colour = source[1].mean, source[1].colour
         else:
             mean, colour = statistics(images, size, config)
-    checkpoints.sweep(folder.path)
     run = Run(
         config=config,
         architecture=architecture,
@@ -181,7 +178,7 @@ def prepare(
         colour=colour,
     )
     if resumed:
-        restore(run, resumed[0], say)
+        folder.restore(path, run.state(), say)
     return run
 
 
@@ -231,26 +228,6 @@ def check_resumed(
     return ", ".join(f"{s.replace('_', '-')} {before[s]} -> {now[s]}" for s in changed)
 
 
-def restore(run: Run, path: Path, say: Callable[[str], None]) -> None:
-    """Make the folder hold the run as it was in `path`, and all of it if it was elsewhere.
-
-    The best checkpoint comes first: a run that has last.npz is taken to be complete. The log is cut
-    last: what is too long will be cut again, but what is missing would not be trained again.
-    """
-    before, best = path.with_name("best.npz"), run.folder.path / "best.npz"
-    if before.resolve() != best.resolve() and before.exists():
-        try:
-            state = checkpoints.load(before)
-        except CheckpointError as error:
-            say(f"note: {error}")
-        else:
-            if state.progress.best == run.progress.best:
-                checkpoints.save(state, best)
-    if path.resolve() != (run.folder.path / "last.npz").resolve():
-        checkpoints.save(run.state(), run.folder.path / "last.npz")
-    run.folder.forget(run.progress.step, run.progress.epoch)
-
-
-def progress_bar(what: str, images: int, done: int = 0) -> tqdm[Any]:
+def progress_bar(what: str, images: int, done: int = 0) -> "tqdm[Any]":
     """A progress bar on a terminal, nothing elsewhere."""
     return tqdm(desc=what, total=images, initial=done, unit=" images", leave=False, disable=None)
