@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each kind with the exit code of the `tinyalex` command.
+"""Errors that a user can meet, each kind with the exit code of the `tinyalex` command.
 
 A message is one paragraph that names the file, the value and the remedy; the command prints it
 without a traceback. Codes 130 and 143 (Ctrl-C, SIGTERM) are the shell's.

@@ -144,8 +144,8 @@ def test_a_stop_leaves_no_thread_behind(images, tmp_path, monkeypatch):
     config = Config(
         data=str(images), arch="mini", workers=5, batch_size=8, output_dir=str(tmp_path / "run")
     )
-    look_up = mock.Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr(recorder.Recorder, "look_up", look_up)
+    between_steps = mock.Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(recorder.Recorder, "between_steps", between_steps)
     with pytest.raises(KeyboardInterrupt):
         trained(config)
     new = {thread.name for thread in set(threading.enumerate()) - before if not thread.daemon}

@@ -1,4 +1,4 @@
-"""What each command does with its flags. `do_` functions may return an exit code.
+"""Work of each command with its flags. `do_` functions may return an exit code.
 
 Each imports what it needs when it runs, so that --help answers at once.
 """
@@ -39,7 +39,7 @@ def do_train(arguments: argparse.Namespace) -> None:
 
 
 def _absolute(data: str | None) -> str | None:
-    """As a run keeps it, so that the run can be used from any folder."""
+    """Absolute path of --data, so that the run can be used from any folder."""
     return None if data is None else os.path.abspath(data)
 
 
@@ -53,7 +53,7 @@ def do_eval(arguments: argparse.Namespace) -> None:
     scores = evaluate(
         networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers
     )
-    found = {
+    result = {
         "images": scores.images,
         "crops": arguments.crops,
         "networks": len(networks),
@@ -64,7 +64,7 @@ def do_eval(arguments: argparse.Namespace) -> None:
         "top5_interval": interval(scores.top5_error, scores.images),
     }
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
         return
     views = "1 view" if arguments.crops == 1 else "10 views"
     print(f"{dataset.name}: {scores.images:,} {which} images, {views}, {len(networks)} network(s)")
@@ -72,9 +72,9 @@ def do_eval(arguments: argparse.Namespace) -> None:
         print(f"note: {note}")
     print(f"loss         {scores.loss:.4f}")
     for top in ("top1", "top5"):
-        low, high = found[f"{top}_interval"]
+        low, high = result[f"{top}_interval"]
         print(
-            f"top-{top[3]} error  {100 * found[f'{top}_error']:.2f} %  "
+            f"top-{top[3]} error  {100 * result[f'{top}_error']:.2f} %  "
             f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
         )
 
@@ -108,8 +108,8 @@ def do_summary(arguments: argparse.Namespace) -> None:
         from tinyalex.reports import differences
         from tinyalex.system.backends import get_backend
 
-        found = differences.compared(get_backend("auto"))
-        print(json.dumps(found) if arguments.json else differences.table(found))
+        result = differences.compared(get_backend("auto"))
+        print(json.dumps(result) if arguments.json else differences.table(result))
         return
     architecture = get_architecture(arguments.arch)
     print(json.dumps(summary(architecture)) if arguments.json else table(architecture))
@@ -188,7 +188,7 @@ def do_show(arguments: argparse.Namespace) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Raises UsageError unless a picture may be written there: over nothing but another of ours."""
+    """Raise UsageError unless a picture may be written there: over nothing but another of ours."""
     from tinyalex.figures.canvas import is_ours
 
     if path.suffix.lower() != ".png":
@@ -213,8 +213,8 @@ def do_reproduce(arguments: argparse.Namespace) -> None:
 def do_bench(arguments: argparse.Namespace) -> None:
     from tinyalex.bench.bench import bench, table
 
-    found = bench(arguments.arch, arguments.batch_size, arguments.rounds, arguments.against)
-    print(json.dumps(found) if arguments.json else table(found))
+    result = bench(arguments.arch, arguments.batch_size, arguments.rounds, arguments.against)
+    print(json.dumps(result) if arguments.json else table(result))
 
 
 def do_data_pack(arguments: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ Command = Callable[[str, str, Any], Parser]
 
 
 def _whole(parser: Any, *flags: str, least: int = 1, **settings: Any) -> None:
-    """Adds a flag that takes whole numbers from `least` on."""
+    """Add a flag that takes whole numbers from `least` on."""
 
     def number(text: str) -> int:
         try:
@@ -62,7 +62,7 @@ def _whole(parser: Any, *flags: str, least: int = 1, **settings: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0, or as `tinyalex.errors` says."""
+    """Run one command and return the exit code: 0, or as `tinyalex.errors` says."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         for before, word in itertools.pairwise(["tinyalex", *argv]):

@@ -45,7 +45,7 @@ MARGIN = 10
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a tensor of the backend is from the reference's, and where it is farthest.
+    """Distance of a backend's tensor from the reference's, and the place where it is largest.
 
     op: the rows of the op that made it. relative: |d| / |reference|. left_out: how many elements
     of dy were too close to call.
@@ -68,7 +68,7 @@ class Difference:
 
     @property
     def ok(self) -> bool:
-        """Whether the difference is within the tolerance."""
+        """True if the difference is within the tolerance."""
         return self.of_tolerance <= 1
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ def compare(
     seed: int,
     say: Callable[[str], None],
 ) -> None:
-    """Trains the reference on random images, and judges the backend at each step.
+    """Train the reference on random images, and judge the backend at each step.
 
     Where the backend arrives when it trains by itself is said beside, and not judged. Raises
     DifferenceError at the first tensor that differs.
@@ -110,15 +110,17 @@ def compare(
         labels = rng.integers(0, architecture.classes, batch_size, np.int32)
         draws = training_draws(architecture, batch_size, np.eye(3), seed, 0, number)
         judged = start(ops, truth.network.parameters, truth.velocities)
-        for found in Comparison(truth, judged, precision).step(images, labels, draws, recipe.lr):
-            say(f"step {number}  {found}")
-            refuse(found)
+        for difference in Comparison(truth, judged, precision).step(
+            images, labels, draws, recipe.lr
+        ):
+            say(f"step {number}  {difference}")
+            refuse(difference)
         train_step(free, images, labels, draws, recipe.lr)
         say(f"step {number}  trained by itself: parameters |d|/|r| {drift(free, truth):.1e}")
 
 
 def refuse(difference: Difference) -> None:
-    """Raises DifferenceError, with the place in it, if the difference is too large."""
+    """Raise DifferenceError, with the place in it, if the difference is too large."""
     if not difference.ok:
         raise DifferenceError(
             f"The backend differs from the reference in {difference.tensor} of {difference.op}: "
@@ -172,7 +174,7 @@ def drift(sgd: SGD, truth: SGD) -> float:
 
 @dataclass(frozen=True)
 class Op:
-    """What a stage of the backend's network has done to the reference's numbers.
+    """A stage of the backend's network, run on the reference's numbers.
 
     layers, caches: the reference's layers that it stands for. x: what came into each of them, and
     what came out of the last.
@@ -218,8 +220,8 @@ class Comparison:
         gradients: dict[str, Array] = {}
         for op in reversed(done):
             if not isinstance(op.stage.rows[-1], Augment):
-                dy, found = yield from self.backward(op, dy)
-                gradients |= found
+                dy, own = yield from self.backward(op, dy)
+                gradients |= own
         yield from self.update(gradients, lr)
 
     def forward(self, stage: Stage, x: Array, draws: Draws) -> tuple[Op, Any]:
@@ -238,14 +240,14 @@ class Comparison:
     def backward(
         self, op: Op, dy: Array
     ) -> Generator[Difference, None, tuple[Any, dict[str, Array]]]:
-        """Judges the gradients, and returns the reference's: by x, and by the parameters."""
+        """Judge the gradients, and return the reference's: by x, and by the parameters."""
         stage, tolerance = op.stage, self.tolerance(op.stage)
         clear = clear_decisions(stage.rows, op.x, MARGIN * tolerance)
         left_out = clear.size - int(np.count_nonzero(clear))
         own_dx, own = through(op, dy * clear)
         above = self.role(stage.first + len(stage.rows))
-        dx, found = stage.gradients(self.ops.asarray(dy * clear, above), op.cache)
-        expected, actual = {"dx": own_dx} | own, {"dx": dx} | found
+        dx, theirs = stage.gradients(self.ops.asarray(dy * clear, above), op.cache)
+        expected, actual = {"dx": own_dx} | own, {"dx": dx} | theirs
         yield from self.differences(name(stage), expected, actual, tolerance, left_out)
         return through(op, dy) if left_out else (own_dx, own)
 
@@ -274,15 +276,15 @@ class Comparison:
     ) -> Iterator[Difference]:
         for tensor, value in expected.items():
             if value is not None:
-                found = self.ops.to_numpy(actual[tensor])
-                yield difference(op, tensor, value, found, tolerance, left_out)
+                theirs = self.ops.to_numpy(actual[tensor])
+                yield difference(op, tensor, value, theirs, tolerance, left_out)
 
     def tolerance(self, stage: Stage) -> float:
-        """The precision concerns products of matrices only."""
+        """Tolerance of a stage: the precision concerns products of matrices only."""
         return TOLERANCES[self.precision if stage.trained else "fp32"]
 
     def role(self, first: int) -> Role:
-        """Of what comes into the row number `first`, or out of the last."""
+        """Role of what comes into the row number `first`, or out of the last."""
         rows = self.architecture.rows
         if first == len(rows):
             return "head"
@@ -301,8 +303,8 @@ def through(op: Op, dy: Array) -> tuple[Any, dict[str, Array]]:
     for layer, cache in zip(reversed(op.layers), reversed(op.caches), strict=True):
         if isinstance(layer.rows[0], Augment):
             return None, gradients
-        dx, found = layer.gradients(dx, cache)
-        gradients |= found
+        dx, own = layer.gradients(dx, cache)
+        gradients |= own
     return dx, gradients
 
 
@@ -314,7 +316,7 @@ def norm(a: Array) -> float:
 def difference(
     op: str, tensor: str, expected: Array, actual: Array, tolerance: float, left_out: int
 ) -> Difference:
-    """Of two arrays, which must have one shape."""
+    """Difference of two arrays. Raises DifferenceError if their shapes differ."""
     if expected.shape != actual.shape:
         raise DifferenceError(
             f"{tensor} of {op} has the shape {actual.shape}; the reference's has {expected.shape}."
@@ -336,7 +338,7 @@ def difference(
 
 
 def clear_decisions(rows: Sequence[Row], x: Sequence[Array], margin: float) -> Array:
-    """Where, in the output of a run of layers, no decision inside it is closer than the margin.
+    """Mask of a run of layers' output: where no decision inside is closer than the margin.
 
     x: the input of each layer, and the output of the last. The first layer sees given numbers, so
     its decisions are all clear. What follows a deciding layer in a run keeps its shape.
@@ -352,7 +354,7 @@ def clear_decisions(rows: Sequence[Row], x: Sequence[Array], margin: float) -> A
 
 
 def clear_maxima(row: MaxPool, x: Array, y: Array, margin: float) -> Array:
-    """Where a window's maximum stands clear of all its other values.
+    """Mask of the output: where a window's maximum stands clear of all its other values.
 
     Zeros do not come near each other by rounding: they are zeros on both sides.
     """

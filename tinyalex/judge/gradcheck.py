@@ -47,12 +47,12 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether the error, which is not NaN, is within the tolerance."""
+        """True if the error is within the tolerance; False for NaN."""
         return self.error <= self.tolerance
 
 
 def gradcheck(architecture: Architecture, ops: Backend, seed: int = 0) -> list[Result]:
-    """Checks each row on a small map, but with all its channels, then the loss and the network.
+    """Check each row on a small map, but with all its channels, then the loss and the network.
 
     ops: a backend that computes in float64. Images have no gradient, so `augment` is left out.
     """

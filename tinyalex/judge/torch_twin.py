@@ -33,7 +33,7 @@ from tinyalex.net.windows import conv_size
 
 
 def nchw(x: Tensor) -> Tensor:
-    """Our order of the axes, of activations or weights, as PyTorch's."""
+    """Activations or weights with their axes in PyTorch's order."""
     return x.permute(0, 3, 1, 2)
 
 
@@ -60,7 +60,7 @@ class Twin:
         }
 
     def convert(self, name: str, value: Any) -> Tensor:
-        """Our parameter `name`, or its gradient, as a tensor in PyTorch's layout."""
+        """Tensor in PyTorch's layout of our parameter `name`, or of its gradient."""
         tensor = torch.tensor(value)
         if tensor.ndim == 4:
             return nchw(tensor).contiguous(memory_format=torch.channels_last)
@@ -80,7 +80,7 @@ class Twin:
         return x
 
     def apply(self, row: Row, x: Tensor, draws: Draws) -> Tensor:
-        """One row."""
+        """Output of one row."""
         match row:
             case Augment():
                 corner, flip, shift = map(torch.tensor, (draws.corner, draws.flip, draws.shift))
@@ -128,7 +128,7 @@ def augment(
     size: int,
     scale: float,
 ) -> Tensor:
-    """In our order of the axes, image by image."""
+    """Crop, flip, mean and colour shift, image by image, with the axes in our order."""
     views = []
     for image, at, mirrored, colour in zip(images - mean, corner, flip, shift, strict=True):
         top, left = at.tolist()
@@ -140,7 +140,7 @@ def augment(
 def conv2d(
     x: Tensor, w: Tensor, b: Tensor, stride: int, pad: int, groups: int, ceil: bool
 ) -> Tensor:
-    """PyTorch rounds down: `ceil` is zeros for the windows that would be cut off."""
+    """Convolve. PyTorch rounds down: `ceil` is zeros for the windows that would be cut off."""
     if ceil:
         sides = zip(x.shape[2:], w.shape[2:], strict=True)
         down, right = (
@@ -152,13 +152,13 @@ def conv2d(
 
 
 def lrn(x: Tensor, n: int, k: float, alpha: float, beta: float, groups: int) -> Tensor:
-    """Tower by tower. PyTorch divides alpha by n."""
+    """Normalise tower by tower. PyTorch divides alpha by n."""
     towers = [F.local_response_norm(t, n, alpha * n, beta, k) for t in x.chunk(groups, 1)]
     return torch.cat(towers, 1)
 
 
 def lrn_by_band(x: Tensor, n: int, k: float, alpha: float, beta: float, groups: int) -> Tensor:
-    """The same, the sum over neighbouring channels as a grouped 1x1 convolution."""
+    """`lrn` with the sum over neighbouring channels as a grouped 1x1 convolution."""
     c = x.shape[1] // groups
     i, j = torch.arange(c)[:, None], torch.arange(c)
     window = (i - n // 2 <= j) & (j < i - n // 2 + n)

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Draws:
-    """What is random in one batch of N images.
+    """Random numbers of one batch of N images.
 
     corner: int32 (N, 2), top and left of the crop. flip: uint8 (N,). shift: float32 (N, 3), added
     to the colour. keep: per dropout row a uint8 mask (N, neurons). training: whether this is a

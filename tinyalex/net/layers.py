@@ -26,7 +26,7 @@ class Parameter:
 
 
 class Window(NamedTuple):
-    """What an output sees of the map below: `size` pixels a side, from `pad` before its place on.
+    """Pixels of the map below that an output sees: `size` a side, from `pad` before its place on.
 
     stride: pixels from one output to the next.
     """
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """What the function takes after its input and parameters."""
+        """Arguments of the function after its input and parameters."""
         return ()
 
     @property
@@ -243,7 +243,7 @@ class Linear(Row):
 
 @dataclass(frozen=True)
 class Dropout(Row):
-    """Zeroes a fraction `rate` of the neurons in training.
+    """Zeros in place of a fraction `rate` of the neurons in training.
 
     scale_at: "test" multiplies by 1 - rate in evaluation, as the paper does; "train" divides by
     it in training, as Caffe and PyTorch do. The mask is drawn: see `Network.arguments`.

@@ -1,4 +1,4 @@
-"""Runs the rows of an architecture forward and backward on a backend."""
+"""The rows of an architecture run forward and backward on a backend."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class Network:
         return gradients
 
     def arguments(self, row: Row, draws: Draws) -> tuple[Any, ...]:
-        """What the backend's function takes for this row, after x."""
+        """Arguments of the backend's function for this row, after x."""
         asarray = self.ops.asarray
         match row:
             case Augment():
@@ -105,7 +105,7 @@ class Network:
 
 
 def role_of(parameter: str, architecture: Architecture) -> Role:
-    """The last layer belongs to the first device, as in 2012; all others are cut in two."""
+    """Role of a parameter: the last layer lies on the first device, as in 2012; others are cut."""
     return "head" if parameter.startswith(f"{architecture.rows[-1].name}.") else "tower"
 
 
@@ -147,7 +147,7 @@ def _no_backward(dy: Array, cache: Cache) -> Any:
 
 
 def activations(network: Network, images: Any, draws: Draws) -> Iterator[tuple[Row, Array]]:
-    """Each row and its output for uint8 images, also where `forward` computes several as one."""
+    """Rows and their outputs for uint8 images, one by one, where `forward` may fuse several."""
     x = network.ops.asarray(images)
     for row in network.architecture.rows:
         x, _ = getattr(network.ops, row.kind)(x, *network.arguments(row, draws))
@@ -155,7 +155,7 @@ def activations(network: Network, images: Any, draws: Draws) -> Iterator[tuple[R
 
 
 def first_not_finite(network: Network, images: Any, draws: Draws) -> str:
-    """Which tensor of a forward pass is the first that holds a NaN or an infinity, in words."""
+    """Name, in words, of the first tensor of a forward pass that holds a NaN or an infinity."""
     for name, value in network.parameters.items():
         if not np.isfinite(network.ops.to_numpy(value)).all():
             return f"the parameter {name}"

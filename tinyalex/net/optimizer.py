@@ -37,7 +37,7 @@ class SGD:
     def step(
         self, gradients: Mapping[str, Array], lr: float, factors: Mapping[str, float] = NO_FACTORS
     ) -> None:
-        """Moves the network's parameters, in place.
+        """Move the network's parameters, in place.
 
         factors: on the rates of single parameters, by name; one with 0 stays as it is, and so does
         its velocity.

@@ -26,7 +26,7 @@ from tinyalex.net.variants import changed, paper_init, ungrouped
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained unless flags say otherwise.
+    """Settings with which a network is trained unless flags say otherwise.
 
     lr: learning rate at the start. weight_decay: on weights, never on biases.
     bias_lr_multiplier: 2 in the 2012 code, unmentioned in the paper.
@@ -70,7 +70,7 @@ class Architecture:
 
     @property
     def has_towers(self) -> bool:
-        """Whether it falls into two halves, as on the two GPUs of 2012.
+        """True if the network falls into two halves, as on the two GPUs of 2012.
 
         Some convolution must have two groups, and every normalisation across channels.
         """
@@ -79,7 +79,7 @@ class Architecture:
         return convs in ({2}, {1, 2}) and norms <= {2}
 
     def check(self) -> None:
-        """Raises UsageError if the rows do not make a network from images to classes."""
+        """Raise UsageError if the rows do not make a network from images to classes."""
         try:
             shapes.layers(self.rows)
             fault = "" if isinstance(self.rows[-1], Linear) else "its last row is not Linear"
@@ -89,7 +89,7 @@ class Architecture:
             raise UsageError(f"The network {self.name} does not fit together: {fault}.")
 
     def with_classes(self, classes: int) -> Self:
-        """The same network with another number of outputs."""
+        """Network with the same rows but another number of outputs."""
         row = self.rows[-1]
         assert isinstance(row, Linear)
         return replace(self, rows=(*self.rows[:-1], replace(row, features=classes)))
@@ -289,17 +289,17 @@ def get_architecture(name: str) -> Architecture:
             f"There is no architecture {base!r}.{nearest(base, ARCHITECTURES)} "
             f"Known: {', '.join(ARCHITECTURES)}."
         )
-    found = ARCHITECTURES[base]
+    network = ARCHITECTURES[base]
     for change in changes:
-        rows, help = changed(found.rows, change)
-        found = Architecture(
-            f"{found.name}+{change}", f"{found.source}; {help}", rows, found.recipe
+        rows, help = changed(network.rows, change)
+        network = Architecture(
+            f"{network.name}+{change}", f"{network.source}; {help}", rows, network.recipe
         )
-    return found
+    return network
 
 
 def check_towers(architecture: Architecture, gpus: Sequence[int]) -> None:
-    """Raises UsageError if a network without two towers is to run on two GPUs."""
+    """Raise UsageError if a network without two towers is to run on two GPUs."""
     if len(gpus) == 2 and not architecture.has_towers:
         known = ", ".join(a.name for a in ARCHITECTURES.values() if a.has_towers)
         raise UsageError(

@@ -66,5 +66,5 @@ def factors(recipe: Recipe, epoch: int, parameters: Iterable[str]) -> dict[str, 
 
 
 def coloured(recipe: Recipe, epoch: int) -> bool:
-    """Whether an epoch's images are given colour noise, by networks that have any."""
+    """True if an epoch's images are given colour noise, by networks that have any."""
     return recipe.lr_scheduler != "2012" or epoch < FIRST_FALLS_2012

@@ -10,7 +10,7 @@ from tinyalex.net.windows import Shape
 
 @dataclass(frozen=True)
 class Layer:
-    """What one row costs, for one image.
+    """Shapes and cost of one row, for one image.
 
     trained: its parameters under their full names, `conv1.weight`. A parameter of more than one
     axis is a matrix of weights, each of which is used once at every place of the output.

@@ -41,7 +41,7 @@ def train_step(
     lr: float,
     factors: Mapping[str, float] = NO_FACTORS,
 ) -> Step:
-    """Moves the parameters by the gradient of a batch, unless its loss is not finite.
+    """Move the parameters by the gradient of a batch, unless its loss is not finite.
 
     factors: on the rates of single parameters, see `SGD.step`.
     """

@@ -28,7 +28,7 @@ Rows = tuple[Row, ...]
 
 @dataclass(frozen=True)
 class Change:
-    """help: what it does, to be read after the network's name."""
+    """A change to rows. help: what it does, to be read after the network's name."""
 
     help: str
     apply: Callable[[Rows], Rows]
@@ -76,14 +76,14 @@ def drop(kind: Any) -> Callable[[Rows], Rows]:
 
 
 def tanh(rows: Rows) -> Rows:
-    """tanh where ReLU was."""
+    """Put tanh where ReLU was."""
     return tuple(
         Tanh(row.name.replace("relu", "tanh")) if isinstance(row, ReLU) else row for row in rows
     )
 
 
 def plain(rows: Rows) -> Rows:
-    """Neither decay nor dropout, and every image as it is, as in Figure 1 of the paper."""
+    """Remove decay and dropout, and take every image as it is, as in Figure 1 of the paper."""
     rows = each(Conv2d | Linear, weight_decay=0.0)(drop(Dropout)(rows))
     return each(Augment, crops=False, flip=False, colour=0.0, train_scale=1.0)(rows)
 
@@ -104,7 +104,7 @@ def half(rows: Rows) -> Rows:
 
 
 def ungrouped(rows: Rows) -> Rows:
-    """Every filter sees every channel."""
+    """Let every filter see every channel."""
     return each(Conv2d | LRN, groups=1)(rows)
 
 

@@ -27,7 +27,7 @@ from tinyalex.system.files import replacing, sync_folder
 
 @dataclass
 class Checkpoint:
-    """All that a run needs to go on, and all that a network needs to be used.
+    """State of a run: all that it needs to go on, and all that its network needs to be used.
 
     network: the architecture, with as many outputs as there are classes. machine: what computed
     it, see `machine`. data: the digest of the data set it was trained on. Both are empty in a file
@@ -53,9 +53,9 @@ class Checkpoint:
 
 
 def machine() -> dict[str, str]:
-    """What the last bits of a result depend on: the processor, NumPy, and the BLAS it calls."""
+    """Parts that the last bits of a result depend on: processor, NumPy, and the BLAS it calls."""
     blas: dict[str, str] = next(
-        (found for found in threadpool_info() if found["user_api"] == "blas"), {}
+        (library for library in threadpool_info() if library["user_api"] == "blas"), {}
     )
     words = (blas.get(key) for key in ("internal_api", "version", "architecture"))
     return {
@@ -78,7 +78,7 @@ def computed_elsewhere(checkpoint: Checkpoint) -> str:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes the checkpoint, or raises WriteError and leaves what was there before."""
+    """Write the checkpoint, or raise WriteError and leave what was there before."""
     meta = {
         "format": checkpoint_reader.FORMAT,
         "architecture": checkpoint.architecture,
@@ -110,7 +110,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _confirm(path: Path) -> None:
-    """Makes the renaming of `path` survive a power cut, where the file system can do that."""
+    """Make the renaming of `path` survive a power cut, where the file system can do that."""
     try:
         sync_folder(path.parent)
     except OSError as error:
@@ -154,7 +154,7 @@ def load_run(run: str | Path, *, resume: bool = False) -> tuple[Path, Checkpoint
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint. Raises CheckpointError, naming the file, if it is not a sound one.
+    """Read a checkpoint. Raises CheckpointError, naming the file, if it is not a sound one.
 
     The file may come from anybody, see `runs.checkpoint_reader`. The error also names the
     other checkpoint of the run if that one is sound.
@@ -166,7 +166,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def _beside(path: Path) -> str:
-    """For the message about a bad file: which other checkpoint of the run can be used."""
+    """Remedy for a bad file: the other checkpoint of the run, if that can be used."""
     for other in (path.with_name("last.npz"), path.with_name("best.npz")):
         with suppress(CheckpointError):
             epoch = _read(other).progress.epoch
@@ -200,7 +200,7 @@ def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
 def check_fits(
     checkpoint: Checkpoint, path: Path, network: Architecture, classes: tuple[str, ...]
 ) -> None:
-    """Raises CheckpointError if the run at hand is of another network or of other classes."""
+    """Raise CheckpointError if the run at hand is of another network or of other classes."""
     if checkpoint.network.rows != network.rows:
         raise CheckpointError(
             f"{path} holds {checkpoint.architecture} with {len(checkpoint.classes)} classes, but "

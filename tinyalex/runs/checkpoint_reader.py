@@ -64,7 +64,7 @@ def read(path: Path) -> tuple[dict[str, Any], Progress, Architecture, dict[str, 
 
 
 def _check_entries(file: zipfile.ZipFile) -> None:
-    """No name may come twice, no packing but zip's usual, and `meta` must be of bounded size."""
+    """Raise ValueError for a name that comes twice, an unusual packing, or a `meta` too large."""
     names = file.namelist()
     packed = {entry.compress_type for entry in file.infolist()}
     if len(set(names)) < len(names) or packed - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
@@ -134,7 +134,7 @@ def _arrays(file: zipfile.ZipFile, network: Architecture, size: int) -> dict[str
 
 
 def _array(file: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> Array:
-    """One array, which must be float32, or text in `meta`, and have this shape.
+    """Array `name`, which must be float32, or text in `meta`, and have this shape.
 
     For a dtype and a shape NumPy writes one header, so what is there is compared with it.
     """

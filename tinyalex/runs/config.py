@@ -59,7 +59,7 @@ def whole(help: str, default: int | None = None, *, short: str | None = None) ->
 
 @dataclass(frozen=True)
 class Config:
-    """What a run is asked to do. None means the architecture's own recipe, or none."""
+    """Settings of a run. None means the architecture's own recipe, or none."""
 
     data: str | None = setting(None, "folder, .zip or .tar of images (default: built-in images)")
     arch: str | None = setting(
@@ -118,7 +118,7 @@ class Config:
                 raise UsageError(f"{flag} cannot be {value}: it takes {extra['rule'].text}.")
 
     def resolved(self, architecture: Architecture) -> Self:
-        """These settings with those of the architecture's recipe where there are none."""
+        """Settings with those of the architecture's recipe where there were none."""
         recipe = asdict(architecture.recipe)
         unset = {name: value for name, value in recipe.items() if getattr(self, name) is None}
         return replace(self, arch=architecture.name, **unset)
@@ -142,7 +142,7 @@ class Config:
         return tuple(map(int, self.gpus.split(",")))
 
     def toml(self) -> str:
-        """As a file for --config: one line a setting, those that are None left out.
+        """Text of a file for --config: one line a setting, those that are None left out.
 
         Raises UsageError for a path that is no text.
         """
@@ -160,7 +160,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def same_data(one: str | None, other: str | None) -> bool:
-    """Whether two values of --data name the same folder or archive; None is the built-in images."""
+    """True if two values of --data name one folder or archive; None is the built-in images."""
     return one == other or (
         one is not None and other is not None and Path(one).resolve() == Path(other).resolve()
     )

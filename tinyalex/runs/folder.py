@@ -93,7 +93,7 @@ class RunFolder:
 
     @property
     def saved(self) -> bool:
-        """Whether a run has saved anything here."""
+        """True if a run has saved anything here."""
         return any((self.path / name).exists() for name in ("last.npz", "best.npz"))
 
     def restore(self, source: Path, state: Checkpoint, say: Callable[[str], None]) -> None:
@@ -118,7 +118,7 @@ class RunFolder:
         self.forget(state.progress.step, state.progress.epoch)
 
     def forget(self, step: int, epoch: int) -> None:
-        """Cuts off the log what a run that is resumed at `step` and `epoch` will record again."""
+        """Cut off the log what a run that is resumed at `step` and `epoch` will record again."""
         self._write_log(
             record
             for record in self.records()
@@ -129,23 +129,23 @@ class RunFolder:
         self.write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
     def lock(self) -> None:
-        """Keeps other runs from writing here until `close`, or until this process ends."""
+        """Keep other runs from writing here until `close`, or until this process ends."""
         path = self.path / "lock"
         with _writing(path):
             file = _locked(path)
         self._unlock = weakref.finalize(self, _unlock, path, file)
 
     def close(self) -> None:
-        """Lets other runs write here."""
+        """Let other runs write here."""
         self._unlock()
 
     def write(self, name: str, text: str) -> None:
-        """Writes a small file of the run as a whole."""
+        """Write a small file of the run as a whole."""
         with _writing(self.path / name):
             write_whole(self.path / name, text.encode())
 
     def record(self, event: str, values: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl."""
+        """Add a line to metrics.jsonl."""
         with _writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, **values}) + "\n")
 
@@ -194,7 +194,7 @@ def _locked(path: Path) -> int:
 
 
 def _unlock(path: Path, file: int) -> None:
-    """Removes the file while it is locked: removed later, it might be another run's already.
+    """Remove the file while it is locked: removed later, it might be another run's already.
 
     Windows removes no open file. There nothing is locked either, so that it can be closed before.
     """
@@ -207,7 +207,7 @@ def _unlock(path: Path, file: int) -> None:
 
 
 def _not_of_a_run(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of the names in a folder that no run has written which ended before its first save.
+    """Names in a folder that were not written by a run which ended before its first save.
 
     Its config.toml is the first file of a run, and to the letter what those settings are written
     as: one with comments, in another order or with gaps is the user's.

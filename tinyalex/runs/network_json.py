@@ -16,7 +16,7 @@ NUMBERS = 2**26  # of a layer's output for one image; alexnet's largest has 290,
 
 
 def is_preset(architecture: Architecture) -> bool:
-    """Whether the name alone says what the network is, whatever its number of classes."""
+    """True if the name alone says what the network is, whatever its number of classes."""
     try:
         preset = get_architecture(architecture.name)
     except UsageError:

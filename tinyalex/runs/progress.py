@@ -1,4 +1,4 @@
-"""How far a run is, and which of its epochs is the best."""
+"""Progress of a run, and the best of its epochs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """How far a run is. epoch: finished epochs. batch: batches done of the current one.
+    """Position of a run. epoch: finished epochs. batch: batches done of the current one.
 
     sums: over the current epoch so far: loss times images, wrong top-1, wrong top-5, images.
     history: one record per finished epoch, as in metrics.jsonl. standing: the sum of the losses

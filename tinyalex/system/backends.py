@@ -1,10 +1,8 @@
-"""Which backend computes, and on which devices.
+"""Choice of the backend that computes, and of its devices.
 
 The only place that imports one, by its name and when it is asked for: the GPU's needs what not
 every machine has.
 """
-
-from __future__ import annotations
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""What this machine has for tinyalex, and what is missing. Imports nothing heavy."""
+"""Report on what this machine has for tinyalex, and what is missing. Imports nothing heavy."""
 
 import ctypes
 import importlib.metadata
@@ -60,7 +60,7 @@ def report() -> tuple[str, bool]:
 
 
 def simulated() -> bool:
-    """Whether Numba's simulator is asked for in place of a GPU."""
+    """True if Numba's simulator is asked for in place of a GPU."""
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
@@ -70,7 +70,7 @@ def missing(parts: Sequence[Part] | None = None) -> list[str]:
 
 
 def gpu_parts() -> list[Part]:
-    """What the GPU backend needs."""
+    """Parts that the GPU backend needs, with what was found of each."""
     devices, major = _driver()
     extra = "gpu-cuda12" if major == 12 else "gpu"
     pip = f"pip install 'tinyalex[{extra}]'"
@@ -106,7 +106,7 @@ def _driver() -> tuple[str | None, int | None]:
 
 
 def _library(name: str) -> str | None:
-    """Where a library of the CUDA toolkit lies, found as the GPU backend finds it."""
+    """Path of a library of the CUDA toolkit, looked up as the GPU backend does it."""
     if not importlib.util.find_spec("cuda") or not importlib.util.find_spec("cuda.pathfinder"):
         return None
     from cuda import pathfinder

@@ -13,7 +13,7 @@ if sys.platform != "win32":
 
 
 def lock(file: int) -> bool:
-    """Locks an open file until it is closed, or its process ends. False: another has locked it.
+    """Lock an open file until it is closed, or its process ends. False: another has locked it.
 
     Two runs are kept apart on Linux and macOS only: Windows has no flock, and is told True.
     """
@@ -50,14 +50,14 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, power cuts included."""
+    """Write a file so that it is there whole or not at all, power cuts included."""
     with replacing(path) as file:
         file.write(content)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes what was created or renamed in `folder` survive a power cut."""
+    """Make what was created or renamed in `folder` survive a power cut."""
     if os.name == "posix":  # elsewhere folders cannot be opened
         descriptor = os.open(folder, os.O_RDONLY)
         try:

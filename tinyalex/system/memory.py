@@ -1,4 +1,4 @@
-"""How this process treats memory that it no longer uses."""
+"""Treatment of memory that this process no longer uses."""
 
 import ctypes
 import sys
@@ -8,7 +8,7 @@ _LARGEST = (1 << 31) - 1
 
 
 def keep_freed() -> None:
-    """Lets the process keep what it frees, since the next training step needs as much again.
+    """Let the process keep what it frees, since the next training step needs as much again.
 
     glibc would hand it back, and the system clear every page of it anew: a quarter of the time of a
     small network, a tenth to a fifth of a larger one's. Other allocators are left as they are.

@@ -1,4 +1,4 @@
-"""How a run is told to stop."""
+"""Signals that tell a run to stop."""
 
 import signal
 from types import FrameType
@@ -16,7 +16,7 @@ class StoppedBySignal(TinyalexError):
 
 
 class Stop:
-    """Turns the first SIGINT or SIGTERM into a wish that the loop looks at after each step.
+    """Record of the first SIGINT or SIGTERM, at which the loop looks after each step.
 
     A second one ends the process at once.
     """
@@ -25,10 +25,10 @@ class Stop:
         self.number: int | None = None
 
     def __enter__(self) -> Self:
-        self._before = {n: signal.signal(n, self._hear) for n in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         for n in self._before:
             signal.signal(n, signal.SIG_DFL)

@@ -83,7 +83,7 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
             recorder.step(step.loss, images, lr, meter)
             bar.set_postfix(loss=f"{step.loss:.3f}", lr=f"{lr:g}", refresh=False)
             bar.update(len(labels))
-            recorder.look_up()
+            recorder.between_steps()
             if run.out_of_steps:
                 break
     return meter
@@ -107,7 +107,7 @@ def validate(run: Run, recorder: Recorder) -> dict[str, float]:
 
         def after_batch(images: int) -> None:
             bar.update(images)
-            recorder.look_up()
+            recorder.between_steps()
 
         size, workers = run.recipe.batch_size, run.config.workers
         try:

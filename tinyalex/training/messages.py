@@ -1,4 +1,4 @@
-"""What a run tells its user, in sentences."""
+"""Sentences that a run prints for its user."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tinyalex.training.start import Run
 
 
 def introduction(run: Run) -> list[str]:
-    """What is about to be trained, on what, by whom, from where to where."""
+    """Lines before training: network, backend, data, and from which step to which epoch."""
     architecture, dataset, config = run.architecture, run.dataset, run.config
     cost = layers(architecture.rows)
     val = "no" if dataset.val is None else f"{len(dataset.val.labels):,}"
@@ -59,7 +59,7 @@ def finished_epoch(record: dict[str, Any]) -> str:
 
 
 def nothing_left(run: Run) -> str:
-    """Why a run that is resumed has nothing to train."""
+    """Line for a resumed run that has nothing to train, with the reason."""
     progress = run.progress
     if progress.epoch >= run.recipe.epochs:
         reached, flag = f"epoch {progress.epoch}", f"--epochs {run.recipe.epochs}"
@@ -72,7 +72,7 @@ def nothing_left(run: Run) -> str:
 
 
 def conclusion(run: Run) -> list[str]:
-    """What was reached, where it is, and what to try next."""
+    """Lines after training: the best error, where the files are, and what to try next."""
     progress, folder, steps = run.progress, run.folder.path, run.recipe.epochs * run.epoch_batches
     best = progress.best
     if best is None:
@@ -101,7 +101,7 @@ def conclusion(run: Run) -> list[str]:
 
 
 def how_to_continue(run: Run) -> str:
-    """What is saved of a run that ends early, and the command that goes on with it."""
+    """Step up to which an interrupted run is saved, and the command that goes on with it."""
     return (
         f"All is saved up to step {run.progress.step}; continue with: "
         f"tinyalex train --resume {run.folder.path}"

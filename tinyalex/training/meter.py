@@ -12,7 +12,7 @@ from tinyalex.runs.progress import Progress
 
 
 class Meter:
-    """Adds the steps of an epoch to a run's progress, and measures how fast they come."""
+    """Counter of an epoch's steps: adds them to a run's progress, and measures their speed."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress

@@ -1,4 +1,4 @@
-"""What a run leaves while it is trained: log, checkpoints and pictures; and how it is stopped."""
+"""Log, checkpoints and pictures that a run leaves while it is trained; and how it is stopped."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ SIGNAL_IMAGES = 16  # on which it is measured what of an image arrives, if the l
 
 
 class Recorder:
-    """Keeps a run's folder while it is trained. say: prints a line."""
+    """Writer of a run's folder while it is trained. say: prints a line."""
 
     def __init__(self, run: Run, stop: Stop, say: Callable[[str], None]) -> None:
         self.run, self.stop, self.say = run, stop, say
@@ -71,8 +71,8 @@ class Recorder:
         step, epoch = self.run.progress.step, self.run.progress.epoch
         self.run.folder.record("note", {"step": step, "epoch": epoch, "text": text})
 
-    def look_up(self) -> None:
-        """Between two steps: save now and then, and stop if a signal asked for it."""
+    def between_steps(self) -> None:
+        """Save now and then, and stop if a signal asked for it."""
         if self.stop.number is not None:
             self.save()
             raise StoppedBySignal(

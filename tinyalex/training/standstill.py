@@ -15,7 +15,7 @@ from tinyalex.runs.progress import Progress
 
 
 class Standstill:
-    """Watches a run for a loss that sits at ln(classes) because the images do not get through.
+    """Watch over a run whose loss sits at ln(classes) because the images do not get through.
 
     A sound network may rest there too, at first, but its logits differ from image to image: at the
     start by 7 to 30 % of their size in the networks that learn, and by 1 % in `paper`.
@@ -31,7 +31,7 @@ class Standstill:
         self.network, self.progress = network, progress
 
     def after_step(self, loss: float, images: npt.NDArray[np.uint8]) -> str:
-        """What to tell the user, once: nothing, unless a hundred steps stood still for that reason.
+        """Text for the user, once: empty unless a hundred steps stood still for that reason.
 
         They are counted from the run's first step.
 

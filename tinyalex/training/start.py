@@ -1,4 +1,4 @@
-"""How a run begins or goes on: all that can be refused is, before anything is written."""
+"""Start of a run, new or resumed: all that can be refused is, before anything is written."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -75,12 +75,12 @@ class Run:
 
     @property
     def out_of_steps(self) -> bool:
-        """Whether --max-steps is reached."""
+        """True if --max-steps is reached."""
         return self.config.max_steps is not None and self.progress.step >= self.config.max_steps
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch is done, or --max-steps reached."""
+        """True if the last epoch is done, or --max-steps reached."""
         return self.progress.epoch >= self.recipe.epochs or self.out_of_steps
 
     def state(self) -> Checkpoint:
@@ -194,7 +194,7 @@ def statistics(images: Split, size: int, config: Config) -> tuple[Any, Any]:
 def check_resumed(
     config: Config, path: Path, state: Checkpoint, dataset: Dataset, fingerprint: dict[str, Any]
 ) -> str:
-    """Which settings are others than when the run was saved, in words.
+    """List, in words, of the settings that are others than when the run was saved.
 
     Raises DataError, UsageError or CheckpointError if it cannot go on with `config` on `dataset`.
     """

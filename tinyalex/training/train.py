@@ -1,7 +1,5 @@
 """Training from Python."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tinyalex.measure.trained import TrainedNetwork, load
