@@ -53,7 +53,7 @@ for epoch in range(arguments.epochs):
     for batch in batches(photos, order, arguments.batch_size, workers=2):
         draws = centre_draws(alexnet.data, len(batch.labels))
         train_step(sgd, batch.images, batch.labels, draws, arguments.lr)
-    scores = evaluate([network], photos, arguments.batch_size)
+    scores = evaluate([network], photos, arguments.batch_size, workers=2)
     print(
         f"epoch {epoch + 1:2d}  loss {scores.loss:7.4f}  training top-1 error "
         f"{100 * scores.top1_error:6.2f} %  {time.monotonic() - began:5.0f} s",

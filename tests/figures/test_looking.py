@@ -156,7 +156,7 @@ def test_a_patch_is_cut_out_of_the_centre_crop_and_grey_beyond():
 def test_responses_are_the_largest_of_each_map_and_where_it_is(network, photos):
     split = open_data(str(photos), 32, seed=0).train
     indices = np.array([3, 30, 17])
-    found = units.responses(network, split, indices, ["conv2", "conv4"])
+    found = units.responses(network, split, indices, ["conv2", "conv4"], workers=0)
     images = np.stack([split.read(i) for i in indices])
     for row, y in activations(network, images, centre_draws(network.architecture.data, 3)):
         if row.name in found:
@@ -235,7 +235,7 @@ def test_a_sample_is_drawn_without_regard_to_order():
 def test_features_are_what_the_last_layer_reads_and_what_the_eye_sees(network, photos):
     split = open_data(str(photos), 32, seed=0).train
     indices = np.array([5, 0, 20])
-    found = neighbors.features(network, split, indices)
+    found = neighbors.features(network, split, indices, workers=0)
     images = np.stack([split.read(i) for i in indices])
     logits, _ = network.forward(images, centre_draws(network.architecture.data, 3))
     w, b = (network.parameters[f"fc8.{part}"] for part in ("weight", "bias"))
@@ -255,9 +255,9 @@ def test_thumbnails_are_means_of_squares():
 
 def test_neighbours_of_the_same_class_are_counted(network, photos):
     dataset = open_data(str(photos), 32, seed=0)
-    found = neighbors.neighbors(network, dataset)
+    found = neighbors.neighbors(network, dataset, workers=0)
     layer = [
-        neighbors.features(network, split, np.arange(len(split.labels)))[neighbors.LAYER]
+        neighbors.features(network, split, np.arange(len(split.labels)), 0)[neighbors.LAYER]
         for split in (dataset.val, dataset.train)
     ]
     same = 0
@@ -280,7 +280,7 @@ def test_confusion_counts_each_image_once(network, photos):
     for i, label in enumerate(split.labels):
         answer = probabilities([network], split.read(i)[None])[0].argmax()
         expected[label, answer] += 1
-    np.testing.assert_array_equal(confusion([network], split, 5), expected)
+    np.testing.assert_array_equal(confusion([network], split, 5, workers=0), expected)
 
 
 def test_the_worst_pairs_have_the_largest_share_of_their_class():

@@ -21,9 +21,8 @@ from runs import pictures, refused
 from tinyalex import reproduce
 from tinyalex.cli.parser import main
 from tinyalex.errors import DataError, DivergedError
-from tinyalex.measure.image_signal import Signal
+from tinyalex.measure.image_signal import Signal, initial_signal
 from tinyalex.net.presets import get_architecture
-from tinyalex.reports import differences
 from tinyalex.reproduce import ablations, initial, race, sharing, training
 from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread, difference
 from tinyalex.runs import checkpoint
@@ -56,7 +55,7 @@ def _small(monkeypatch):
 
     def signal_of_mini(architecture, ops):
         name = architecture.name.replace("alexnet", "mini")
-        return differences.initial_signal(get_architecture(name), ops)
+        return initial_signal(get_architecture(name), ops)
 
     monkeypatch.setattr(Recorder, "draw", lambda self: None)
     monkeypatch.setattr(initial, "initial_signal", signal_of_mini)

@@ -185,8 +185,11 @@ def do_show(arguments: argparse.Namespace) -> None:
         if arguments.what == "filters":
             draw.filters(networks[0], path)
         else:
-            picture = getattr(draw, arguments.what)
-            picture(networks[0], open_data_of(checkpoints, arguments.data), path)
+            picture, dataset = (
+                getattr(draw, arguments.what),
+                open_data_of(checkpoints, arguments.data),
+            )
+            picture(networks[0], dataset, path, arguments.workers)
     print(path)
 
 
@@ -206,7 +209,7 @@ def do_reproduce(arguments: argparse.Namespace) -> None:
     from tinyalex.reproduce import reproduce
     from tinyalex.reproduce.experiment import Request
 
-    asked = ("arch", "epochs", "seeds", "backend", "quick", "layer")
+    asked = ("arch", "epochs", "seeds", "backend", "quick", "layer", "workers")
     values = {name: getattr(arguments, name) for name in asked}
     folder, data = Path(arguments.output_dir), _absolute(arguments.data)
     request = Request(folder=folder, data=data, run=arguments.source, **values)

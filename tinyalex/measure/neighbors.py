@@ -54,7 +54,7 @@ def check(dataset: Dataset) -> None:
         )
 
 
-def neighbors(network: Network, dataset: Dataset) -> Neighbors:
+def neighbors(network: Network, dataset: Dataset, workers: int) -> Neighbors:
     """The training images nearest to validation images, by Euclidean distance.
 
     Of many images a sample is taken, always the same. Raises DataError, see `check`.
@@ -62,10 +62,10 @@ def neighbors(network: Network, dataset: Dataset) -> Neighbors:
     check(dataset)
     queries = sample(len(dataset.require_val().labels), QUERIES)
     points = sample(len(dataset.train.labels), POINTS)
-    asked = features(network, dataset.require_val(), queries)
-    known = features(network, dataset.train, points)
-    found = {space: points[nearest(asked[space], known[space])] for space in asked}
-    return Neighbors(queries, points, found)
+    asked = features(network, dataset.require_val(), queries, workers)
+    known = features(network, dataset.train, points, workers)
+    near = {space: points[nearest(asked[space], known[space])] for space in asked}
+    return Neighbors(queries, points, near)
 
 
 def sample(count: int, limit: int) -> Indices:
@@ -73,15 +73,15 @@ def sample(count: int, limit: int) -> Indices:
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
-def features(network: Network, split: Split, indices: Indices) -> dict[str, Array]:
-    """Of each image the last hidden layer (what the last row reads) and the pixels, float64 (n, F).
+def features(network: Network, split: Split, indices: Indices, workers: int) -> dict[str, Array]:
+    """The last hidden layer (what the last row reads) and the pixels of images, float64 (n, F).
 
     The layer is that of evaluation, where dropout at most scales it; images are seen through the
     centre crop.
     """
     data, below = network.architecture.data, network.architecture.rows[-2].name
     layer, pixels = [], []
-    for batch in batches(split, indices, BATCH, workers=2):
+    for batch in batches(split, indices, BATCH, workers=workers):
         n = len(batch.images)
         for row, output in activations(network, batch.images, centre_draws(data, n)):
             if row.name == below:

@@ -7,19 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tinyalex.backend import Backend
-from tinyalex.data import open_data
-from tinyalex.measure.image_signal import Signal, as_dict, image_signal
-from tinyalex.net.draws import initial_parameters
+from tinyalex.measure.image_signal import as_dict, initial_signal
 from tinyalex.net.layers import LRN, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
-from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import layers
 
 COMPARED = ("alexnet", "paper", "2012", "caffe", "owt", "ungrouped")
-SIGNAL_IMAGES = 32
 WIDTH = 96
 
 
@@ -49,15 +43,6 @@ def compared(ops: Backend) -> dict[str, Any]:
         "differences": differences,
         "signal": {a.name: as_dict(initial_signal(a, ops)) for a in networks},
     }
-
-
-def initial_signal(architecture: Architecture, ops: Backend) -> dict[str, Signal]:
-    """`image_signal` before training, on the built-in images."""
-    split = open_data(None, architecture.data.image_size, seed=0).train
-    images = np.stack([split.read(i) for i in range(SIGNAL_IMAGES)])
-    mean = images.mean(0, dtype=np.float32)
-    network = Network(architecture, ops, initial_parameters(architecture, seed=0), mean)
-    return image_signal(network, images)
 
 
 def table(found: Mapping[str, Any]) -> str:

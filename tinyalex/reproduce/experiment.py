@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
 from tinyalex.figures import canvas
+from tinyalex.runs.config import Config
 from tinyalex.system.files import write_whole
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Request:
     epochs: int | None = None
     seeds: int | None = None
     backend: str = "auto"
+    workers: int = Config.workers
     quick: bool = False
     run: str | None = None
     layer: str | None = None

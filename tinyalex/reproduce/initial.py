@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyalex.errors import UsageError
-from tinyalex.measure.image_signal import Signal, as_dict
+from tinyalex.measure.image_signal import Signal, as_dict, initial_signal
 from tinyalex.net.presets import get_architecture
-from tinyalex.reports.differences import initial_signal
 from tinyalex.reproduce import figures
 from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
 from tinyalex.reproduce.training import Record, counted, run_folder, setting, train

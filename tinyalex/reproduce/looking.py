@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinyalex.data import open_data
+from tinyalex.data.batches import read_images
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError, nearest
 from tinyalex.figures import draw, run_figures, unit_figures
@@ -100,7 +101,7 @@ def maps(request: Request, title: str) -> Answer:
     split, which = measured_on(dataset)
     chosen = neighbors.sample(len(split.labels), IMAGES)
     labels = split.labels[chosen]
-    found = responses(network, split, chosen, names)
+    found = responses(network, split, chosen, names, request.workers)
     count = (UNITS if request.layer is None else UNITS_OF_ONE) // towers(network)
     blocks, rows, shown = [], [], {}
     pure = {name: purity(found[name], labels) for name in names}
@@ -238,7 +239,7 @@ def predictions(request: Request, title: str) -> Answer:
     (network,), dataset, how = look(request)
     split, which = measured_on(dataset)
     chosen = draw.examples(dataset)
-    images, labels = np.stack([split.read(int(i)) for i in chosen]), split.labels[chosen]
+    images, labels = read_images(split, chosen, request.workers), split.labels[chosen]
     probs = probabilities([network], images)
     rank = rank_of_label(probs, labels)
     rows = []
@@ -262,7 +263,7 @@ def predictions(request: Request, title: str) -> Answer:
 def alike(request: Request, title: str) -> Answer:
     """Figure 4, right: the nearest training images, and how many of them are of the same class."""
     (network,), dataset, how = look(request, check=lambda _, dataset: neighbors.check(dataset))
-    found = neighbors.neighbors(network, dataset)
+    found = neighbors.neighbors(network, dataset, request.workers)
     rows, values = [], {}
     for space in (LAYER, PIXELS):
         same = found.same_class(dataset, space)

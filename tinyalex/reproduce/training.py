@@ -44,6 +44,7 @@ def train(
         seed=seed,
         epochs=epochs,
         backend=request.backend,
+        workers=request.workers,
         output_dir=str(folder),
         **{"print_freq": LOG, **settings},
     ).resolved(get_architecture(arch))

@@ -39,7 +39,10 @@ def views(request: Request, title: str) -> Answer:
     for name, group in groups.items():
         for crops, seen in ((1, "1 view"), (10, "10 views")):
             request.say(f"  {name}, {seen}")
-            scores = [evaluate(nets, dataset.require_val(), BATCH, crops=crops) for nets in group]
+            scores = [
+                evaluate(nets, dataset.require_val(), BATCH, crops=crops, workers=request.workers)
+                for nets in group
+            ]
             found[f"{name}, {seen}"] = mean(scores)
     images = len(dataset.require_val().labels)
     how = f"{how}; {images:,} validation images"
