@@ -25,7 +25,7 @@ from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.layers import Augment, AvgPool, Conv2d, Linear, LRNMap
 from tinyalex.net.network import Network, activations
 from tinyalex.net.presets import get_architecture
-from tinyalex.reproduce import figures, looking
+from tinyalex.reproduce import figures, training
 from tinyalex.reproduce.experiment import Experiment, Request, Spread
 from tinyalex.reproduce.looking import purity_in_words, towers_in_words
 from tinyalex.reproduce.views import in_words
@@ -474,21 +474,21 @@ def test_how_long_a_network_is_trained(asked, epochs, photos, tmp_path, monkeypa
     def listen(request, arch, seed, epochs, **settings):
         raise reproduce.UsageError(f"{arch} {seed} {epochs} {settings['lr_step_size']}")
 
-    monkeypatch.setattr(looking, "train", listen)
+    monkeypatch.setattr(training, "train", listen)
     if "data" in asked:
         asked = {"data": str(photos)}
     with pytest.raises(reproduce.UsageError, match=f"^mini 0 {epochs} {max(1, epochs * 4 // 5)}$"):
-        looking.look(Request(tmp_path, **asked))
+        training.look(Request(tmp_path, **asked))
 
 
 def test_the_last_epoch_is_looked_at_not_the_best_on_these_images(tmp_path, monkeypatch):
     def listen(runs, backend):
         raise reproduce.UsageError(" ".join(Path(run).name for run in runs))
 
-    monkeypatch.setattr(looking, "train", lambda *arguments, **settings: None)
-    monkeypatch.setattr(looking, "load_networks", listen)
+    monkeypatch.setattr(training, "train", lambda *arguments, **settings: None)
+    monkeypatch.setattr(training, "load_networks", listen)
     with pytest.raises(reproduce.UsageError, match=r"^last.npz last.npz$"):
-        looking.look(Request(tmp_path), seeds=2)
+        training.look(Request(tmp_path), seeds=2)
 
 
 def test_views_in_words():

@@ -24,7 +24,7 @@ from tinyalex.errors import DataError, DivergedError
 from tinyalex.measure.image_signal import Signal, initial_signal
 from tinyalex.net.presets import get_architecture
 from tinyalex.reproduce import ablations, initial, race, sharing, training
-from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread, difference
+from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
 from tinyalex.system.backends import get_backend
@@ -295,7 +295,7 @@ def test_a_spread_is_that_of_students_t():
     assert math.isinf(alone.error)
     assert math.isinf(Spread((0.1, 0.2)).error)
     assert (alone.percent(), alone.points()) == ("-3.00", "-3.00")
-    assert difference(Spread((0.5, 0.4)), Spread((0.2, 0.3))).values == pytest.approx((0.3, 0.1))
+    assert (Spread((0.5, 0.4)) - Spread((0.2, 0.3))).values == pytest.approx((0.3, 0.1))
 
 
 def test_t_holds_95_percent():

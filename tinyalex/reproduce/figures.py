@@ -143,17 +143,15 @@ def initial(
 ) -> Figure:
     """What of the images arrives at each layer, and the loss: the first network solid.
 
-    signals: of both networks by layer, before training. losses: of each, of each seed, records with
-    epoch and loss. chance: the loss of one answer to all images.
+    losses: of both networks, of each seed, records with epoch and loss. signals: by network, these
+    first, and by layer, before training. chance: the loss of one answer to all images.
     """
     from matplotlib.ticker import NullLocator
 
     figure = new_figure(1400, 720, title, setting)
     signal, loss = add_axes(figure, 96, 176, 460, 400), add_axes(figure, 744, 176, 440, 400)
-    for (network, layers), style, color in zip(
-        signals.items(), ("o-", "s--"), (BLUE, OCHRE), strict=True
-    ):
-        shares = [max(100 * s.share, SMALLEST) for s in layers.values()]
+    for network, style, color in zip(losses, ("o-", "s--"), (BLUE, OCHRE), strict=True):
+        shares = [max(100 * s.share, SMALLEST) for s in signals[network].values()]
         signal.plot(shares, style, color=color, linewidth=2, label=network, clip_on=False)
         text = f"{shares[-1]:.2g} %" if shares[-1] > SMALLEST else "next to none"
         write_beside(signal, 1.05, shares[-1], text, color)
@@ -168,6 +166,7 @@ def initial(
     signal.set_yscale("log")
     signal.set_ylim(SMALLEST, 100)
     dress(signal, "Share of the output that tells images apart, percent", "before training")
+    layers, *_ = signals.values()
     signal.set_xticks(range(len(layers)), layers)
     signal.yaxis.set_major_formatter("{x:g}")
     signal.yaxis.set_minor_locator(NullLocator())
