@@ -32,7 +32,7 @@ from tinyalex.system.signals import StoppedBySignal
 from tinyalex.training import loop
 from tinyalex.training.recorder import Recorder
 
-OURS = (race.RELU_VS_TANH, *ablations.ABLATIONS, initial.INITIAL, sharing.SHARING)
+OURS = (race.race, *ablations.ABLATIONS, initial.initial, sharing.sharing)
 FLAGS = ["--arch", "mini", "--backend", "reference", "--quick"]
 TRAINED = ["--epochs", "1", "--seeds", "1"]
 

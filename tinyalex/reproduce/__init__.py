@@ -7,23 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from tinyalex.errors import TinyalexError, UsageError, nearest
+from tinyalex.reproduce import initial, looking, race, sharing, views
 from tinyalex.reproduce.ablations import ABLATIONS
-from tinyalex.reproduce.experiment import Experiment, Request, write
-from tinyalex.reproduce.initial import INITIAL
-from tinyalex.reproduce.looking import LOOKING
+from tinyalex.reproduce.experiment import Request, write
 from tinyalex.reproduce.page import write_page
-from tinyalex.reproduce.race import RELU_VS_TANH
-from tinyalex.reproduce.sharing import SHARING
-from tinyalex.reproduce.views import VIEWS
 from tinyalex.system.signals import StoppedBySignal
 
-EXPERIMENTS: dict[str, Experiment] = {
-    e.name: e for e in (RELU_VS_TANH, *ABLATIONS, INITIAL, SHARING, *LOOKING, VIEWS)
+LOOKING = (looking.maps, looking.filters, looking.predictions, looking.alike, views.views)
+EXPERIMENTS = {
+    e.name: e for e in (race.race, *ABLATIONS, initial.initial, sharing.sharing, *LOOKING)
 }
 # The experiments that take each flag: sharing trains nothing, and some look at a single network.
-TRAIN = tuple(name for name in EXPERIMENTS if name != SHARING.name)
+TRAIN = tuple(name for name in EXPERIMENTS if name != sharing.sharing.name)
 TAKEN_BY = {
-    "run": tuple(e.name for e in (*LOOKING, VIEWS)),
+    "run": tuple(e.name for e in LOOKING),
     "layer": ("maps",),
     "epochs": TRAIN,
     "seeds": tuple(name for name in TRAIN if name not in ("maps", "predictions", "neighbors")),

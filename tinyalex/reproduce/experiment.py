@@ -77,6 +77,13 @@ class Experiment:
     remark: str = ""
 
 
+def experiment(
+    name: str, title: str, paper: str, remark: str = ""
+) -> Callable[[Callable[[Request, str], Answer]], Experiment]:
+    """Decorates the function that runs an experiment."""
+    return lambda run: Experiment(name, title, paper, run, remark)
+
+
 def write(experiment: Experiment, answer: Answer, request: Request, seconds: float) -> None:
     """figure.png, table.md and result.json in a folder of the experiment's name."""
     folder = request.folder / experiment.name

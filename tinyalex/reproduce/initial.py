@@ -10,7 +10,7 @@ from tinyalex.errors import UsageError
 from tinyalex.measure.image_signal import Signal, as_dict, initial_signal
 from tinyalex.net.presets import get_architecture
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, spreads
+from tinyalex.reproduce.experiment import Answer, Request, Spread, experiment, spreads
 from tinyalex.reproduce.training import Record, counted, run_folder, setting_in_words, train
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
@@ -23,6 +23,16 @@ CHANGE = "+paper-init"
 Signals = Mapping[str, Mapping[str, Signal]]
 
 
+@experiment(
+    "init",
+    "Does the network learn from the paper's initial weights?",
+    "it does not ask; it has standard deviation .01 in all layers (section 5), where its code has "
+    ".03 on conv3 to conv5 (layers-145.cfg:135-218).",
+    "The signal is that of seed 0 on 32 built-in images. With biases of 1 and so small weights, "
+    "what is the same for every image outweighs what is not; in mini, whose layers have fewer "
+    "inputs, more so. Caffe's authors met it too, \"initialization to 1 resulted in flat training "
+    'loss" (BVLC/caffe, pull request 327), and took biases of .1.',
+)
 def initial(request: Request, title: str) -> Answer:
     """Measures the signal at the start, then trains with and without the paper's initial values.
 
@@ -113,16 +123,3 @@ def in_words(signals: Signals, losses: Mapping[str, float], chance: float, epoch
         still = f" and stands at ln(classes) = {chance:.3f}, one answer to all images"
         ends.append(f"{network} has a loss of {loss:.3f}{still if stands else ''}")
     return f"{text} After {counted(epochs, 'epoch')} {'; '.join(ends)}."
-
-
-INITIAL = Experiment(
-    "init",
-    "Does the network learn from the paper's initial weights?",
-    "it does not ask; it has standard deviation .01 in all layers (section 5), where its code has "
-    ".03 on conv3 to conv5 (layers-145.cfg:135-218).",
-    initial,
-    "The signal is that of seed 0 on 32 built-in images. With biases of 1 and so small weights, "
-    "what is the same for every image outweighs what is not; in mini, whose layers have fewer "
-    "inputs, more so. Caffe's authors met it too, \"initialization to 1 resulted in flat training "
-    'loss" (BVLC/caffe, pull request 327), and took biases of .1.',
-)

@@ -32,7 +32,7 @@ from tinyalex.measure.units import (
 )
 from tinyalex.net.layers import Conv2d
 from tinyalex.net.presets import Architecture
-from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
+from tinyalex.reproduce.experiment import Answer, Request, Spread, experiment
 from tinyalex.reproduce.training import look
 
 IMAGES = 2000  # from which the strongest responses are taken
@@ -40,6 +40,15 @@ UNITS, UNITS_OF_ONE = 4, 16  # of each layer, and of a layer that is looked at a
 CLEARLY = 5  # points by which the last convolution must differ from the first to be told apart
 
 
+@experiment(
+    "maps",
+    "What does each depth answer to?",
+    "draws the first layer's kernels only (Figure 3). In such a network the deeper layers "
+    "answer to textures, then to parts, then to whole things (Zeiler and Fergus 2013, Figure "
+    "2).",
+    "A unit is excited where its response, before the activation function, is above 0. It is "
+    "shown with at most one patch an image.",
+)
 def maps(request: Request, title: str) -> Answer:
     """The patches that excite a few units of each convolution most."""
     (network,), dataset, setting = look(request, check=lambda a, _: layers_asked(a, request.layer))
@@ -122,6 +131,16 @@ def purity_in_words(purities: Mapping[str, float | None], chance: float) -> str:
     return f"{text} in {first} and {high:.0f} % in {last}; {by_chance}: {more}."
 
 
+@experiment(
+    "filters",
+    "Do the two towers specialise?",
+    "the kernels on one GPU are largely colour-agnostic and those on the other largely "
+    "colour-specific, in every run (Figure 3 and section 6.1).",
+    "Colour-specificity is the share of a kernel's energy (the sum of its squares) that the "
+    "three channels do not have in common: 1 - 3 sum(m^2) / sum(w^2), where m is the mean over "
+    "the channels. A grey kernel has 0, one that no grey image excites has 1, and random "
+    "kernels have 2/3 on average.",
+)
 def filters(request: Request, title: str) -> Answer:
     """Figure 3, with a score for the colour in each tower's kernels."""
     networks, _, setting = look(request, request.seeds or 1)
@@ -179,6 +198,12 @@ def towers_in_words(scores: Sequence[Sequence[Spread]]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
+@experiment(
+    "predictions",
+    "What does the network see?",
+    "most of the five likeliest labels are reasonable, even of things off the centre (Figure "
+    "4, left, and section 6.1).",
+)
 def predictions(request: Request, title: str) -> Answer:
     """Figure 4, left: eight images and the five most probable classes of each."""
     (network,), dataset, setting = look(request)
@@ -205,6 +230,12 @@ def predictions(request: Request, title: str) -> Answer:
     )
 
 
+@experiment(
+    "neighbors",
+    "Which images does the network call alike?",
+    "images near in the last hidden layer, by Euclidean distance, show the same kind of thing, "
+    "and are mostly not near in pixels (Figure 4, right, and section 6.1).",
+)
 def alike(request: Request, title: str) -> Answer:
     """Figure 4, right: the nearest training images, and how many of them are of the same class."""
     (network,), dataset, setting = look(request, check=lambda _, dataset: neighbors.check(dataset))
@@ -230,42 +261,3 @@ def alike(request: Request, title: str) -> Answer:
         rows,
         {"same_class": values, "chance": chance},
     )
-
-
-LOOKING = (
-    Experiment(
-        "maps",
-        "What does each depth answer to?",
-        "draws the first layer's kernels only (Figure 3). In such a network the deeper layers "
-        "answer to textures, then to parts, then to whole things (Zeiler and Fergus 2013, Figure "
-        "2).",
-        maps,
-        "A unit is excited where its response, before the activation function, is above 0. It is "
-        "shown with at most one patch an image.",
-    ),
-    Experiment(
-        "filters",
-        "Do the two towers specialise?",
-        "the kernels on one GPU are largely colour-agnostic and those on the other largely "
-        "colour-specific, in every run (Figure 3 and section 6.1).",
-        filters,
-        "Colour-specificity is the share of a kernel's energy (the sum of its squares) that the "
-        "three channels do not have in common: 1 - 3 sum(m^2) / sum(w^2), where m is the mean over "
-        "the channels. A grey kernel has 0, one that no grey image excites has 1, and random "
-        "kernels have 2/3 on average.",
-    ),
-    Experiment(
-        "predictions",
-        "What does the network see?",
-        "most of the five likeliest labels are reasonable, even of things off the centre (Figure "
-        "4, left, and section 6.1).",
-        predictions,
-    ),
-    Experiment(
-        "neighbors",
-        "Which images does the network call alike?",
-        "images near in the last hidden layer, by Euclidean distance, show the same kind of thing, "
-        "and are mostly not near in pixels (Figure 4, right, and section 6.1).",
-        alike,
-    ),
-)

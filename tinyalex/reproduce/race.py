@@ -11,7 +11,7 @@ from statistics import mean
 from tinyalex.errors import DivergedError
 from tinyalex.net.presets import get_architecture
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request
+from tinyalex.reproduce.experiment import Answer, Request, experiment
 from tinyalex.reproduce.training import Record, counted, setting_in_words, train
 
 TARGET = 0.25  # training error, as in the figure
@@ -22,64 +22,11 @@ SEARCH_EPOCHS = 2  # after which those with the lowest training error go on:
 FINALISTS = 2  # the best start is often at a rate that is too high to go far
 
 
-def reached(target: float, history: Sequence[Record]) -> float:
-    """The number of epochs, straight lines between them, after which the error was `target`.
-
-    An epoch's error is the mean over its steps. NaN if it never was.
-    """
-    points = [(0.0, 1.0), *((r["epoch"], r["top1_error"]) for r in history)]
-    for (before, high), (after, low) in itertools.pairwise(points):
-        if low <= target:
-            return float(before + (high - target) / (high - low) * (after - before))
-    return math.nan
-
-
-def search(error: Callable[[float], float], own: float, quick: bool) -> dict[float, float]:
-    """The errors of the rates that were tried, the lowest first.
-
-    error: of a rate; DivergedError counts as infinite. own: the network's rate.
-    """
-    errors: dict[float, float] = {}
-    for factor in RATES[1:] if quick else (*RATES, *HIGHER):
-        if factor in HIGHER and min(errors, key=errors.__getitem__) < max(errors):
-            break
-        rate = float(f"{own * factor:.3g}")
-        try:
-            errors[rate] = error(rate)
-        except DivergedError:
-            errors[rate] = math.inf
-    return dict(sorted(errors.items(), key=lambda item: item[1]))
-
-
-def final(
-    run: Callable[[float, int], Sequence[Record]], rates: Sequence[float], longest: int
-) -> float:
-    """The rate that reaches the target in the fewest epochs, or else comes nearest to it.
-
-    run: the history of a rate after so many epochs, or fewer if it has reached the target. The
-    lowest rate is first, and the others run no longer than the best so far has needed. Raises
-    DivergedError if none gets through.
-    """
-    results: dict[float, tuple[float, float]] = {}  # epochs to the target, error in the end
-    for rate in sorted(rates):
-        try:
-            history = run(rate, longest)
-        except DivergedError:
-            results[rate] = math.inf, math.inf
-            continue
-        epochs = reached(TARGET, history)
-        if not math.isnan(epochs):
-            longest = math.ceil(epochs)
-        results[rate] = math.inf if math.isnan(epochs) else epochs, history[-1]["top1_error"]
-    best = min(results, key=results.__getitem__)
-    if math.isinf(results[best][1]):
-        raise DivergedError(
-            f"Training diverges at the rates {', '.join(f'{rate:g}' for rate in results)}, "
-            "though it began well. Try another network with --arch, or fewer --epochs."
-        )
-    return best
-
-
+@experiment(
+    "relu-vs-tanh",
+    "How much sooner does ReLU learn than tanh?",
+    "a four-layer network reaches 25 % training error on CIFAR-10 six times sooner (Figure 1).",
+)
 def race(request: Request, title: str) -> Answer:
     """Searches each unit's rate, then runs both to the target."""
     name = request.arch or ("mini" if request.quick else "cifar-19pct")
@@ -144,6 +91,64 @@ def race(request: Request, title: str) -> Answer:
     )
 
 
+def reached(target: float, history: Sequence[Record]) -> float:
+    """The number of epochs, straight lines between them, after which the error was `target`.
+
+    An epoch's error is the mean over its steps. NaN if it never was.
+    """
+    points = [(0.0, 1.0), *((r["epoch"], r["top1_error"]) for r in history)]
+    for (before, high), (after, low) in itertools.pairwise(points):
+        if low <= target:
+            return float(before + (high - target) / (high - low) * (after - before))
+    return math.nan
+
+
+def search(error: Callable[[float], float], own: float, quick: bool) -> dict[float, float]:
+    """The errors of the rates that were tried, the lowest first.
+
+    error: of a rate; DivergedError counts as infinite. own: the network's rate.
+    """
+    errors: dict[float, float] = {}
+    for factor in RATES[1:] if quick else (*RATES, *HIGHER):
+        if factor in HIGHER and min(errors, key=errors.__getitem__) < max(errors):
+            break
+        rate = float(f"{own * factor:.3g}")
+        try:
+            errors[rate] = error(rate)
+        except DivergedError:
+            errors[rate] = math.inf
+    return dict(sorted(errors.items(), key=lambda item: item[1]))
+
+
+def final(
+    run: Callable[[float, int], Sequence[Record]], rates: Sequence[float], longest: int
+) -> float:
+    """The rate that reaches the target in the fewest epochs, or else comes nearest to it.
+
+    run: the history of a rate after so many epochs, or fewer if it has reached the target. The
+    lowest rate is first, and the others run no longer than the best so far has needed. Raises
+    DivergedError if none gets through.
+    """
+    results: dict[float, tuple[float, float]] = {}  # epochs to the target, error in the end
+    for rate in sorted(rates):
+        try:
+            history = run(rate, longest)
+        except DivergedError:
+            results[rate] = math.inf, math.inf
+            continue
+        epochs = reached(TARGET, history)
+        if not math.isnan(epochs):
+            longest = math.ceil(epochs)
+        results[rate] = math.inf if math.isnan(epochs) else epochs, history[-1]["top1_error"]
+    best = min(results, key=results.__getitem__)
+    if math.isinf(results[best][1]):
+        raise DivergedError(
+            f"Training diverges at the rates {', '.join(f'{rate:g}' for rate in results)}, "
+            "though it began well. Try another network with --arch, or fewer --epochs."
+        )
+    return best
+
+
 def in_words(relu: Sequence[float], tanh: Sequence[float], longest: int) -> str:
     """How much sooner ReLU is there, if both are. NaN: the target was not reached by that seed."""
     there = [sum(not math.isnan(epochs) for epochs in unit) for unit in (relu, tanh)]
@@ -158,11 +163,3 @@ def in_words(relu: Sequence[float], tanh: Sequence[float], longest: int) -> str:
         f"{longest} epochs are too few: 25 % training error is reached by {there[0]} of "
         f"{counted(len(relu), 'run')} with ReLU and {there[1]} with tanh."
     )
-
-
-RELU_VS_TANH = Experiment(
-    "relu-vs-tanh",
-    "How much sooner does ReLU learn than tanh?",
-    "a four-layer network reaches 25 % training error on CIFAR-10 six times sooner (Figure 1).",
-    race,
-)

@@ -19,12 +19,81 @@ from tinyalex.net.layers import Augment, Conv2d
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import Layer, layers
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request
+from tinyalex.reproduce.experiment import Answer, Request, experiment
 from tinyalex.system.arrays import Array
 from tinyalex.system.backends import get_backend
 
 SHIFT = 4  # places of the map, each a stride of the image: enough for the eye
 MAPS = 4  # of each kind, each with random weights; more take longer and tell the same
+
+
+@experiment(
+    "sharing",
+    "What do windows and shared weights save?",
+    'convolutions have "much fewer connections and parameters" than layers of like size, because '
+    "they assume that pixels depend on near ones and that images are alike everywhere (section 1).",
+    "Unshared layers have the convolution's windows, and at each place filters of their own; fully "
+    "connected ones reach from every input to every output, across the towers too. Biases count "
+    "as parameters, one for each filter or else for each output. Zeros beyond the border count as "
+    "connections, which is why they are the same for the first two. No layer was trained: the "
+    "others could learn to follow a shift, but at each place anew.",
+)
+def sharing(request: Request, title: str) -> Answer:
+    """Counts for the first convolution and for alexnet's; maps of an image and of its shifted copy.
+
+    Trains nothing. The weights are random, as before training.
+    """
+    name = request.arch or "mini"
+    first, of_alexnet = convolutions(name)[0], convolutions("alexnet")
+    _, stride, pad = first.row.window
+    counted = {
+        f"{name} {first.row.name}": [first],
+        "alexnet conv1": of_alexnet[:1],
+        "alexnet's five convolutions": of_alexnet,
+    }
+    counts = {
+        what: {
+            kind: (sum(map(k.parameters, chosen)), sum(map(k.connections, chosen)))
+            for kind, k in KINDS.items()
+        }
+        for what, chosen in counted.items()
+    }
+
+    images = image_and_shifted(request, get_architecture(name).data, stride)
+    x = images.astype(np.float32) - np.float32(images[0].mean())
+    maps, correlations = {}, {}
+    for number, (kind, k) in enumerate(KINDS.items()):
+        request.say(f"  {kind}: {MAPS} maps of {first.output[0]} x {first.output[1]}")
+        rng = np.random.default_rng(number)
+        drawn = [k.output(first, x, rng) for _ in range(MAPS)]
+        maps[kind] = drawn[0]
+        correlations[kind] = correlation(drawn, 1 + pad)
+
+    rows = [
+        (
+            what,
+            kind,
+            f"{parameters:,}",
+            f"{connections:,}",
+            f"{correlations[kind]:.2f}" if counted[what] == [first] else "",
+        )
+        for what, kinds in counts.items()
+        for kind, (parameters, connections) in kinds.items()
+    ]
+    setting = (
+        f"{name} {first.row.name} with random weights, {MAPS} maps of each kind, first image of "
+        f"{request.images}, moved by {SHIFT * stride} pixels, {request.date}"
+    )
+    own = counts[f"{name} {first.row.name}"]
+    parameters = {kind: numbers[0] for kind, numbers in own.items()}
+    return Answer(
+        figures.sharing(images, maps, correlations, parameters, title, setting),
+        in_words(own, f"{name}'s {first.row.name}", correlations),
+        setting,
+        ("layer", "connected as", "parameters", "connections", "correlation after a shift"),
+        rows,
+        {"counts": counts, "correlations": correlations, "shift": SHIFT},
+    )
 
 
 @dataclass(frozen=True)
@@ -97,64 +166,6 @@ def convolutions(name: str) -> list[Layer]:
     return [c for c in layers(get_architecture(name).rows) if isinstance(c.row, Conv2d)]
 
 
-def sharing(request: Request, title: str) -> Answer:
-    """Counts for the first convolution and for alexnet's; maps of an image and of its shifted copy.
-
-    Trains nothing. The weights are random, as before training.
-    """
-    name = request.arch or "mini"
-    first, of_alexnet = convolutions(name)[0], convolutions("alexnet")
-    _, stride, pad = first.row.window
-    counted = {
-        f"{name} {first.row.name}": [first],
-        "alexnet conv1": of_alexnet[:1],
-        "alexnet's five convolutions": of_alexnet,
-    }
-    counts = {
-        what: {
-            kind: (sum(map(k.parameters, chosen)), sum(map(k.connections, chosen)))
-            for kind, k in KINDS.items()
-        }
-        for what, chosen in counted.items()
-    }
-
-    images = image_and_shifted(request, get_architecture(name).data, stride)
-    x = images.astype(np.float32) - np.float32(images[0].mean())
-    maps, correlations = {}, {}
-    for number, (kind, k) in enumerate(KINDS.items()):
-        request.say(f"  {kind}: {MAPS} maps of {first.output[0]} x {first.output[1]}")
-        rng = np.random.default_rng(number)
-        drawn = [k.output(first, x, rng) for _ in range(MAPS)]
-        maps[kind] = drawn[0]
-        correlations[kind] = correlation(drawn, 1 + pad)
-
-    rows = [
-        (
-            what,
-            kind,
-            f"{parameters:,}",
-            f"{connections:,}",
-            f"{correlations[kind]:.2f}" if counted[what] == [first] else "",
-        )
-        for what, kinds in counts.items()
-        for kind, (parameters, connections) in kinds.items()
-    ]
-    setting = (
-        f"{name} {first.row.name} with random weights, {MAPS} maps of each kind, first image of "
-        f"{request.images}, moved by {SHIFT * stride} pixels, {request.date}"
-    )
-    own = counts[f"{name} {first.row.name}"]
-    parameters = {kind: numbers[0] for kind, numbers in own.items()}
-    return Answer(
-        figures.sharing(images, maps, correlations, parameters, title, setting),
-        in_words(own, f"{name}'s {first.row.name}", correlations),
-        setting,
-        ("layer", "connected as", "parameters", "connections", "correlation after a shift"),
-        rows,
-        {"counts": counts, "correlations": correlations, "shift": SHIFT},
-    )
-
-
 def image_and_shifted(request: Request, data: Augment, stride: int) -> npt.NDArray[np.uint8]:
     """The centre of the first image, and of that image moved right: uint8 (2, size, size, 3).
 
@@ -190,17 +201,3 @@ def in_words(counts: dict[str, tuple[int, int]], layer: str, correlations: dict[
         f"If the image moves, the convolution's map moves with it and the others change: "
         f"correlation of the moved map with the map of the moved image {moves}."
     )
-
-
-SHARING = Experiment(
-    "sharing",
-    "What do windows and shared weights save?",
-    'convolutions have "much fewer connections and parameters" than layers of like size, because '
-    "they assume that pixels depend on near ones and that images are alike everywhere (section 1).",
-    sharing,
-    "Unshared layers have the convolution's windows, and at each place filters of their own; fully "
-    "connected ones reach from every input to every output, across the towers too. Biases count "
-    "as parameters, one for each filter or else for each output. Zeros beyond the border count as "
-    "connections, which is why they are the same for the first two. No layer was trained: the "
-    "others could learn to follow a shift, but at each place anew.",
-)

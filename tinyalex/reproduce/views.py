@@ -11,12 +11,22 @@ from tinyalex.errors import DataError
 from tinyalex.measure.evaluate import Scores, evaluate, interval
 from tinyalex.net.presets import Architecture
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request
+from tinyalex.reproduce.experiment import Answer, Request, experiment
 from tinyalex.reproduce.training import look
 
 BATCH = 128
 
 
+@experiment(
+    "views",
+    "What do ten views and several networks bring?",
+    "ten views instead of one: 39.0 to 37.5 % top-1 and 18.3 to 17.0 % top-5 error on ILSVRC-2010 "
+    "(section 6, footnote); five networks instead of one, over ten views: 40.7 to 38.1 % and 18.2 "
+    "to 16.4 % on the validation images of ILSVRC-2012 (Table 2).",
+    "An error of one network is the mean over the networks, measured one by one. Intervals are for "
+    "the chance in which images are measured; all rows are measured on the same ones, so that a "
+    "difference can be real though intervals overlap.",
+)
 def views(request: Request, title: str) -> Answer:
     """Top-1 and top-5 error of each network by itself and of all averaged, over 1 and 10 views."""
     seeds = request.seeds or (2 if request.quick else 3)
@@ -94,16 +104,3 @@ def in_words(scores: Mapping[str, Scores], images: int) -> str:
                 f"{text} from {100 * a:.2f} to {100 * b:.2f} % (the 95 % intervals {overlap})"
             )
     return "; ".join(texts) + "."
-
-
-VIEWS = Experiment(
-    "views",
-    "What do ten views and several networks bring?",
-    "ten views instead of one: 39.0 to 37.5 % top-1 and 18.3 to 17.0 % top-5 error on ILSVRC-2010 "
-    "(section 6, footnote); five networks instead of one, over ten views: 40.7 to 38.1 % and 18.2 "
-    "to 16.4 % on the validation images of ILSVRC-2012 (Table 2).",
-    views,
-    "An error of one network is the mean over the networks, measured one by one. Intervals are for "
-    "the chance in which images are measured; all rows are measured on the same ones, so that a "
-    "difference can be real though intervals overlap.",
-)
