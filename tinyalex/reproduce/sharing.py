@@ -46,8 +46,9 @@ def sharing(request: Request, title: str) -> Answer:
     name = request.arch or "mini"
     first, of_alexnet = convolutions(name)[0], convolutions("alexnet")
     _, stride, pad = first.row.window
+    own = f"{name} {first.row.name}"
     counted = {
-        f"{name} {first.row.name}": [first],
+        own: [first],
         "alexnet conv1": of_alexnet[:1],
         "alexnet's five convolutions": of_alexnet,
     }
@@ -81,14 +82,13 @@ def sharing(request: Request, title: str) -> Answer:
         for kind, (parameters, connections) in kinds.items()
     ]
     setting = (
-        f"{name} {first.row.name} with random weights, {MAPS} maps of each kind, first image of "
+        f"{own} with random weights, {MAPS} maps of each kind, first image of "
         f"{request.images}, moved by {SHIFT * stride} pixels, {request.date}"
     )
-    own = counts[f"{name} {first.row.name}"]
-    parameters = {kind: numbers[0] for kind, numbers in own.items()}
+    parameters = {kind: numbers[0] for kind, numbers in counts[own].items()}
     return Answer(
         figures.sharing(images, maps, correlations, parameters, title, setting),
-        in_words(own, f"{name}'s {first.row.name}", correlations),
+        in_words(counts[own], f"{name}'s {first.row.name}", correlations),
         setting,
         ("layer", "connected as", "parameters", "connections", "correlation after a shift"),
         rows,

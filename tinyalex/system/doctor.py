@@ -25,14 +25,14 @@ DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 
 @dataclass(frozen=True)
 class Part:
-    """Something that the GPU backend needs: what was found of it, or what to do about it."""
+    """Something that the GPU backend needs: what is there of it, or what to do about it."""
 
     name: str
-    found: str | None
+    present: str | None
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.name:<14} {self.found or f'missing: {self.remedy}'}"
+        return f"{self.name:<14} {self.present or f'missing: {self.remedy}'}"
 
 
 def report() -> tuple[str, bool]:
@@ -68,7 +68,7 @@ def simulated() -> bool:
 
 def missing(parts: Sequence[Part] | None = None) -> list[str]:
     """The names of what the GPU backend needs and this machine has not."""
-    return [part.name for part in (gpu_parts() if parts is None else parts) if not part.found]
+    return [part.name for part in (gpu_parts() if parts is None else parts) if not part.present]
 
 
 def gpu_parts() -> list[Part]:
