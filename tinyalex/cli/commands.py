@@ -164,7 +164,7 @@ def do_compare(arguments: argparse.Namespace) -> None:
 
 
 def do_show(arguments: argparse.Namespace) -> None:
-    from tinyalex.figures import draw
+    from tinyalex.figures import canvas, draw
     from tinyalex.runs import checkpoint
     from tinyalex.runs.folder import RunFolder
     from tinyalex.runs.weights import load_networks, open_data_of
@@ -179,17 +179,15 @@ def do_show(arguments: argparse.Namespace) -> None:
         path = Path(arguments.output)
         _check_replaceable(path)
     if arguments.what == "curves":
-        draw.curves(folder, path)
+        figure = draw.curves(folder)
     else:
         checkpoints, networks = load_networks([arguments.source])
         if arguments.what == "filters":
-            draw.filters(networks[0], path)
+            figure = draw.filters(networks[0])
         else:
-            picture, dataset = (
-                getattr(draw, arguments.what),
-                open_data_of(checkpoints, arguments.data),
-            )
-            picture(networks[0], dataset, path, arguments.workers)
+            dataset = open_data_of(checkpoints, arguments.data)
+            figure = getattr(draw, arguments.what)(networks[0], dataset, arguments.workers)
+    canvas.save(figure, path)
     print(path)
 
 

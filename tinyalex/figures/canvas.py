@@ -12,10 +12,8 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from tinyalex.errors import WriteError
+from tinyalex.system.arrays import Array
 from tinyalex.system.files import replacing
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ def write_beside(axes: Axes, x: float, y: float, text: str, color: str) -> None:
     axes.text(x, y, text, transform=place, va="center", fontsize=9, color=color)
 
 
-def paste(figure: Figure, x: int, y: int, pixels: npt.NDArray[np.uint8]) -> None:
+def paste(figure: Figure, x: int, y: int, pixels: Array) -> None:
     """Shows uint8 (h, w, 3) as it is, pixel by pixel, with its top left corner at x, y."""
     height = round(figure.bbox.height)
     figure.figimage(pixels, x, height - y - len(pixels), origin="upper")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Indices, read_images
 from tinyalex.data.dataset import Dataset
@@ -24,6 +23,7 @@ from tinyalex.net.layers import Conv2d
 from tinyalex.net.network import Network
 from tinyalex.runs.config import Config, from_file
 from tinyalex.runs.folder import RunFolder
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ EXAMPLES, QUERIES = 8, 5  # of the paper's Figure 4, left and right
 BATCH = 128
 
 
-def curves(folder: RunFolder, path: Path) -> None:
+def curves(folder: RunFolder) -> Figure:
     """Loss and errors over the epochs. Raises UsageError if the folder does not hold them."""
     for needed in (folder.path / "config.toml", folder.metrics):
         if not needed.exists():
@@ -42,30 +42,29 @@ def curves(folder: RunFolder, path: Path) -> None:
             )
     config = from_file(folder.path / "config.toml", Config())
     images = Path(config.data).name if config.data else "shapes"
-    canvas.save(run_figures.curves(folder.records(), f"{config.arch} on {images}"), path)
+    return run_figures.curves(folder.records(), f"{config.arch} on {images}")
 
 
-def filters(network: Network, path: Path) -> None:
+def filters(network: Network) -> Figure:
     """The first layer's kernels, tower a above tower b."""
     name, weight = first_kernels(network)
     title = f"{name} of {network.architecture.name}: {len(weight)} kernels"
-    canvas.save(run_figures.filters(weight, towers(network), title), path)
+    return run_figures.filters(weight, towers(network), title)
 
 
-def first_kernels(network: Network) -> tuple[str, npt.NDArray[np.float32]]:
-    """The first convolution's name and weights, (O, kh, kw, 3)."""
+def first_kernels(network: Network) -> tuple[str, Array]:
+    """The first convolution's name and weights, float32 (O, kh, kw, 3)."""
     first = next(row for row in network.architecture.rows if isinstance(row, Conv2d))
     return first.name, network.ops.to_numpy(network.parameters[f"{first.name}.weight"])
 
 
-def predictions(network: Network, dataset: Dataset, path: Path, workers: int) -> None:
+def predictions(network: Network, dataset: Dataset, workers: int) -> Figure:
     """Answers on images spread evenly over those that errors are measured on."""
     (split, which), chosen = measured_on(dataset), examples(dataset)
     images = read_images(split, chosen, workers)
     probs = probabilities([network], images)
     title = f"{network.architecture.name} on {which} images of {dataset.name}"
-    figure = run_figures.predictions(images, probs, split.labels[chosen], dataset.titles, title)
-    canvas.save(figure, path)
+    return run_figures.predictions(images, probs, split.labels[chosen], dataset.titles, title)
 
 
 def examples(dataset: Dataset) -> Indices:
@@ -74,7 +73,7 @@ def examples(dataset: Dataset) -> Indices:
     return np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
 
 
-def neighbors(network: Network, dataset: Dataset, path: Path, workers: int) -> None:
+def neighbors(network: Network, dataset: Dataset, workers: int) -> Figure:
     """Validation images and the training images nearest to them in the last hidden layer."""
     near = find_neighbors(network, dataset, workers)
     title = f"{network.architecture.name} on {dataset.name}: nearest training images"
@@ -84,7 +83,7 @@ def neighbors(network: Network, dataset: Dataset, path: Path, workers: int) -> N
         f"class; of the nearest in pixels {pixels:.1f} %; by chance "
         f"{100 * near.chance(dataset):.1f} %"
     )
-    canvas.save(neighbors_figure(near, dataset, title, subtitle), path)
+    return neighbors_figure(near, dataset, title, subtitle)
 
 
 def neighbors_figure(near: Neighbors, dataset: Dataset, title: str, subtitle: str) -> Figure:
@@ -104,18 +103,18 @@ def neighbors_figure(near: Neighbors, dataset: Dataset, title: str, subtitle: st
     )
 
 
-def confusion(network: Network, dataset: Dataset, path: Path, workers: int) -> None:
+def confusion(network: Network, dataset: Dataset, workers: int) -> Figure:
     """Which class was taken for which, of the images that errors are measured on."""
     split, which = measured_on(dataset)
     counts = count_confusions([network], split, BATCH, workers)
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
     title = f"{network.architecture.name} on {which} images of {dataset.name}"
     subtitle = f"{wrong:,} of {total:,} images wrong: top-1 error {100 * wrong / total:.2f} %"
-    canvas.save(unit_figures.confusion(counts, dataset.titles, title, subtitle), path)
+    return unit_figures.confusion(counts, dataset.titles, title, subtitle)
 
 
 def draw_all(folder: RunFolder, network: Network, dataset: Dataset, workers: int) -> None:
     """curves.png, filters.png and predictions.png in the run's folder."""
-    curves(folder, folder.path / "curves.png")
-    filters(network, folder.path / "filters.png")
-    predictions(network, dataset, folder.path / "predictions.png", workers)
+    canvas.save(curves(folder), folder.path / "curves.png")
+    canvas.save(filters(network), folder.path / "filters.png")
+    canvas.save(predictions(network, dataset, workers), folder.path / "predictions.png")

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Pixels
 from tinyalex.figures.canvas import (
@@ -35,6 +34,7 @@ from tinyalex.figures.canvas import (
     write,
     write_beside,
 )
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,11 +81,7 @@ def curves(records: Sequence[Record], title: str) -> Figure:
 
 
 def filters(
-    weight: npt.NDArray[np.floating[Any]],
-    towers: int,
-    title: str,
-    subtitle: str = "",
-    labels: Sequence[str] = (),
+    weight: Array, towers: int, title: str, subtitle: str = "", labels: Sequence[str] = ()
 ) -> Figure:
     """The first layer's kernels as in the paper's Figure 3, one tower above the other.
 
@@ -124,8 +120,8 @@ def filters(
 
 def predictions(
     images: Pixels,
-    probs: npt.NDArray[np.floating[Any]],
-    labels: npt.NDArray[np.integer[Any]] | None,
+    probs: Array,
+    labels: Array | None,
     titles: Sequence[str],
     title: str,
     subtitle: str = "",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageColor
 
 from tinyalex.data.batches import Pixels
@@ -31,6 +30,7 @@ from tinyalex.figures.canvas import (
     write,
 )
 from tinyalex.measure.units import Strip
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,13 +117,11 @@ def neighbors(
     return figure
 
 
-def confusion(
-    counts: npt.NDArray[np.int64], titles: Sequence[str], title: str, subtitle: str
-) -> Figure:
+def confusion(counts: Array, titles: Sequence[str], title: str, subtitle: str) -> Figure:
     """Which classes are taken for which: the darker, the larger a share of the row's images.
 
-    counts: (classes, classes), images of the row's class that were answered with the column's.
-    Of few classes names and numbers are written; the worst pairs stand beside the matrix.
+    counts: int64 (classes, classes), images of the row's class answered with the column's. Of few
+    classes names and numbers are written; the worst pairs stand beside the matrix.
     """
     classes = len(counts)
     named = classes <= NAMED
@@ -171,7 +169,7 @@ def confusion(
     return figure
 
 
-def worst(counts: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]]:
+def worst(counts: Array, most: int) -> list[tuple[int, int]]:
     """Up to `most` pairs (true, answered) of different classes that were mixed up.
 
     Those come first in which the largest share of the images of the true class went wrong.
@@ -183,7 +181,7 @@ def worst(counts: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]]:
     return [(true, answered) for true, answered in pairs if share[true, answered] > 0]
 
 
-def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _shares(counts: Array) -> Array:
     """Counts as fractions of their row."""
     return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
@@ -203,7 +201,7 @@ def _printed(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((side, side), method))
 
 
-def _blocks(share: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+def _blocks(share: Array, size: int) -> Array:
     """The largest of each block of size x size, the last ones filled up with zeros."""
     side = math.ceil(len(share) / size)
     filled = np.zeros((side * size, side * size))

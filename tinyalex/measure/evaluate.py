@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Dataset, Split
@@ -106,10 +105,8 @@ def evaluate(
     return Scores(count, loss / count, wrong1 / count, wrong5 / count)
 
 
-def confusion(
-    networks: Sequence[Network], split: Split, batch_size: int, workers: int
-) -> npt.NDArray[np.int64]:
-    """How many images of each class (rows) were answered with which (columns), in one view."""
+def confusion(networks: Sequence[Network], split: Split, batch_size: int, workers: int) -> Array:
+    """How many images of each class (rows) were answered with which (columns): int64, one view."""
     classes = networks[0].architecture.classes
     counts = np.zeros((classes, classes), np.int64)
     for batch in batches(split, np.arange(len(split.labels)), batch_size, workers=workers):

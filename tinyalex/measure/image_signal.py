@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.backend import Backend
 from tinyalex.data import open_data
-from tinyalex.data.batches import read_images
-from tinyalex.net.draws import centre_draws, initial_parameters
-from tinyalex.net.layers import Conv2d, Linear
-from tinyalex.net.network import Network, activations
+from tinyalex.data.batches import Pixels, read_images
+from tinyalex.net.draws import initial_parameters
+from tinyalex.net.network import Network, outputs
 from tinyalex.net.presets import Architecture
+from tinyalex.net.shapes import layers
 
 IMAGES = 32  # for the signal before training
 
@@ -32,19 +31,17 @@ class Signal(NamedTuple):
     share: float
 
 
-def image_signal(network: Network, images: npt.NDArray[np.uint8]) -> dict[str, Signal]:
+def image_signal(network: Network, images: Pixels) -> dict[str, Signal]:
     """The signal of each layer with parameters, in the view of evaluation.
 
     images: uint8 (N, image_size, image_size, 3), two or more.
     """
-    draws = centre_draws(network.architecture.data, len(images))
-    signal: dict[str, Signal] = {}
-    for row, output in activations(network, images, draws):
-        if isinstance(row, Conv2d | Linear):
-            y = network.ops.to_numpy(output)
-            std = math.sqrt(y.var(0, dtype=np.float64).mean())
-            size = math.sqrt(np.square(y, dtype=np.float64).mean())
-            signal[row.name] = Signal(std, std / (size or 1.0))
+    trained = [layer.row.name for layer in layers(network.architecture.rows) if layer.trained]
+    signal = {}
+    for name, y in outputs(network, images, trained):
+        std = math.sqrt(y.var(0, dtype=np.float64).mean())
+        size = math.sqrt(np.square(y, dtype=np.float64).mean())
+        signal[name] = Signal(std, std / (size or 1.0))
     return signal
 
 

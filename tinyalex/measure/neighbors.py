@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import DataError
-from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import Augment
-from tinyalex.net.network import Network, activations
+from tinyalex.net.network import Network, outputs
 from tinyalex.system.arrays import Array
 
 NEAREST = 6  # the columns of the paper's Figure 4
@@ -33,7 +31,7 @@ class Neighbors:
     points: Indices
     nearest: dict[str, Indices]
 
-    def same_class(self, dataset: Dataset, space: str) -> npt.NDArray[np.bool_]:
+    def same_class(self, dataset: Dataset, space: str) -> Array:
         """Whether each neighbour is of its query's class: bool (n, NEAREST)."""
         own = dataset.require_val().labels[self.queries]
         return np.asarray(dataset.train.labels[self.nearest[space]] == own[:, None])
@@ -83,15 +81,13 @@ def features(network: Network, split: Split, indices: Indices, workers: int) -> 
     layer, pixels = [], []
     for batch in batches(split, indices, BATCH, workers=workers):
         n = len(batch.images)
-        for row, output in activations(network, batch.images, centre_draws(data, n)):
-            if row.name == below:
-                layer.append(network.ops.to_numpy(output).reshape(n, -1).astype(np.float64))
-                break
+        _, output = next(outputs(network, batch.images, [below]))
+        layer.append(output.reshape(n, -1).astype(np.float64))
         pixels.append(thumbnails(batch.images, data).reshape(n, -1))
     return {LAYER: np.concatenate(layer), PIXELS: np.concatenate(pixels)}
 
 
-def thumbnails(images: Pixels, data: Augment) -> npt.NDArray[np.float64]:
+def thumbnails(images: Pixels, data: Augment) -> Array:
     """The centre crop, averaged over squares of equal size to at most 63 pixels a side.
 
     images: uint8 (n, image_size, image_size, 3). Returns float64 (n, t, t, 3).

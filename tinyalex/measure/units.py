@@ -9,13 +9,11 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Split
-from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import LRN, Augment, Conv2d, Row
-from tinyalex.net.network import Network, activations
+from tinyalex.net.network import Network, outputs
 from tinyalex.system.arrays import Array
 
 BATCH = 64
@@ -86,15 +84,12 @@ def responses(
     """Responses of the convolutions `names` to the images `indices` of a split."""
     chunks: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in names}
     for batch in batches(split, indices, BATCH, workers=workers):
-        draws = centre_draws(network.architecture.data, len(batch.images))
-        for row, output in activations(network, batch.images, draws):
-            if row.name in chunks:
-                y = network.ops.to_numpy(output)
-                n, _, width, units = y.shape
-                y = y.reshape(n, -1, units)
-                place = y.argmax(1)  # (n, units)
-                value = np.take_along_axis(y, place[:, None], 1)[:, 0]
-                chunks[row.name].append((value, *np.divmod(place, width)))
+        for name, output in outputs(network, batch.images, names):
+            n, _, width, units = output.shape
+            y = output.reshape(n, -1, units)
+            place = y.argmax(1)  # (n, units)
+            value = np.take_along_axis(y, place[:, None], 1)[:, 0]
+            chunks[name].append((value, *np.divmod(place, width)))
     return {
         name: Responses(*(np.concatenate(parts) for parts in zip(*of_batches, strict=True)))
         for name, of_batches in chunks.items()
@@ -142,12 +137,12 @@ def strip(
     return Strip(unit, patches)
 
 
-def excited(responses: Responses) -> npt.NDArray[np.float64]:
+def excited(responses: Responses) -> Array:
     """By what share of the images each unit is excited."""
     return np.asarray((responses.value > 0).mean(0))
 
 
-def purity(responses: Responses, labels: npt.NDArray[np.int32]) -> float | None:
+def purity(responses: Responses, labels: Array) -> float | None:
     """Which share of a unit's PATCHES strongest images is of one class, as a mean over units.
 
     Units that fewer images excite do not count; None if none is left. labels: of all the images.
@@ -157,18 +152,18 @@ def purity(responses: Responses, labels: npt.NDArray[np.int32]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def purity_by_chance(labels: npt.NDArray[np.int32]) -> float:
+def purity_by_chance(labels: Array) -> float:
     """Purity for images drawn blindly, as a mean over a thousand draws."""
     rng = np.random.default_rng(0)
     draws = (rng.permutation(labels)[:PATCHES] for _ in range(1000))
     return sum(map(_largest_share, draws)) / 1000
 
 
-def _largest_share(labels: npt.NDArray[np.int32]) -> float:
+def _largest_share(labels: Array) -> float:
     return int(np.bincount(labels).max()) / len(labels)
 
 
-def colour_specificity(weight: Array) -> npt.NDArray[np.float64]:
+def colour_specificity(weight: Array) -> Array:
     """How much of each first-layer kernel is colour, 0 to 1; float64 (O,).
 
     weight: (O, kh, kw, 3). Of each kernel w with the channels r, g and b, and their mean m,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Pixels
 from tinyalex.figures.canvas import (
@@ -27,6 +26,7 @@ from tinyalex.figures.canvas import (
 )
 from tinyalex.measure.image_signal import Signal
 from tinyalex.reproduce.experiment import Spread
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +181,7 @@ def _thinned(values: Sequence[float]) -> list[float]:
 
 def sharing(
     images: Pixels,
-    maps: Mapping[str, npt.NDArray[np.float32]],
+    maps: Mapping[str, Array],
     correlations: Mapping[str, float],
     parameters: Mapping[str, int],
     title: str,
@@ -195,7 +195,7 @@ def sharing(
     """
     side, gap, left, top = 250, 28, 150, 150
     bottom = top + 2 * (side + gap)
-    panels: dict[str, npt.NDArray[Any]] = {"what is read": images, **maps}
+    panels: dict[str, Array] = {"what is read": images, **maps}
     width = left + len(panels) * (side + gap) - gap + MARGIN
     figure = new_figure(width, bottom + 106, title, setting)
     for row, label in enumerate(("image", "shifted")):

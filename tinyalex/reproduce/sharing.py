@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data import open_data
+from tinyalex.data.batches import Pixels
 from tinyalex.net.layers import Augment, Conv2d
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import Layer, layers
@@ -166,7 +166,7 @@ def convolutions(name: str) -> list[Layer]:
     return [c for c in layers(get_architecture(name).rows) if isinstance(c.row, Conv2d)]
 
 
-def image_and_shifted(request: Request, data: Augment, stride: int) -> npt.NDArray[np.uint8]:
+def image_and_shifted(request: Request, data: Augment, stride: int) -> Pixels:
     """The centre of the first image, and of that image moved right: uint8 (2, size, size, 3).
 
     On the left its border is repeated.
