@@ -15,10 +15,10 @@ from test_show import pixels, texts
 
 from tinyalex import reference, reproduce
 from tinyalex.cli.parser import main
-from tinyalex.data import open_data
+from tinyalex.data import batches, open_data
 from tinyalex.figures import unit_figures
 from tinyalex.figures.unit_figures import Block
-from tinyalex.measure import neighbors, units
+from tinyalex.measure import evaluate, neighbors, units
 from tinyalex.measure.evaluate import Scores, confusion, probabilities
 from tinyalex.measure.units import Field, Responses, Strip
 from tinyalex.net.draws import centre_draws, initial_parameters
@@ -354,9 +354,9 @@ def test_patches_of_any_size_are_printed_at_one(tmp_path):
 
 
 def test_neighbours_of_another_class_are_in_italics(tmp_path):
-    images = np.zeros((2, 6, 40, 40, 3), np.uint8)
-    near = [["ant"] * 6, ["bee"] * 5 + ["a very long name of a class"]]
-    figure = unit_figures.neighbors(images[:, 0], images, ["ant", "bee"], near, "a title", "how")
+    images = np.zeros((2, 7, 40, 40, 3), np.uint8)
+    names = [["ant"] * 7, ["bee"] * 6 + ["a very long name of a class"]]
+    figure = unit_figures.neighbors(images, names, "a title", "how")
     pixels(figure, tmp_path)
     italic = [t.get_text() for t in figure.texts if t.get_fontstyle() == "italic"]
     assert len(italic) == 1
@@ -511,6 +511,27 @@ def test_show_draws_neighbours_and_confusions(run, held_out, tmp_path, capsys):
     assert main(["show", "confusion", str(run), *other]) == 0
     argv = ["show", "neighbors", str(run), *other]
     refused(capsys, 4, "no validation images", "--data", argv=argv)
+
+
+def test_workers_reach_all_that_reads_many_images(run, photos, tmp_path, monkeypatch):
+    heard, read = [], batches.batches
+
+    def listening(*arguments, workers, **start):
+        heard.append(workers)
+        return read(*arguments, workers=workers, **start)
+
+    for module in (batches, evaluate, neighbors, units):
+        monkeypatch.setattr(module, "batches", listening)
+    for what in ("predictions", "neighbors", "confusion"):
+        assert main(["show", what, str(run), "-j", "3", "-o", str(tmp_path / f"{what}.png")]) == 0
+    for name in ("maps", "predictions", "neighbors", "views"):
+        looked(name, run, tmp_path, "-j", "3")
+    assert set(heard) == {3}
+
+    flags = ["--data", str(photos), "--epochs", "1", "-j", "3", "--output-dir", str(tmp_path)]
+    assert main(["reproduce", "filters", *flags]) == 0
+    (config,) = (tmp_path / "runs").glob("*/config.toml")
+    assert "workers = 3\n" in config.read_text()
 
 
 def test_bad_input(run, photos, held_out, tmp_path, capsys):

@@ -92,15 +92,13 @@ def neighbors_figure(near: Neighbors, dataset: Dataset, title: str, subtitle: st
     labels = val.labels[near.queries]
     classes, first = np.unique(labels, return_index=True)
     chosen = first[np.linspace(0, len(classes) - 1, min(QUERIES, len(classes))).astype(int)]
-    nearest = near.nearest[LAYER][chosen]
-    return unit_figures.neighbors(
-        read_images(val, near.queries[chosen], workers=0),
-        np.stack([read_images(train, row, workers=0) for row in nearest]),
-        [dataset.titles[label] for label in labels[chosen]],
-        [[dataset.titles[label] for label in train.labels[row]] for row in nearest],
-        title,
-        subtitle,
-    )
+    rows, names = [], []
+    for query in chosen:
+        nearest = near.nearest[LAYER][query]
+        images = [val.read(int(near.queries[query])), *(train.read(int(i)) for i in nearest)]
+        rows.append(images)
+        names.append([dataset.titles[i] for i in (labels[query], *train.labels[nearest])])
+    return unit_figures.neighbors(rows, names, title, subtitle)
 
 
 def confusion(network: Network, dataset: Dataset, workers: int) -> Figure:

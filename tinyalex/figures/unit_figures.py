@@ -87,32 +87,26 @@ def patches(blocks: Sequence[Block], title: str, subtitle: str) -> Figure:
 
 
 def neighbors(
-    queries: Pixels,
-    nearest: Pixels,
-    names: Sequence[str],
-    nearest_names: Sequence[Sequence[str]],
-    title: str,
-    subtitle: str,
+    rows: Sequence[Sequence[Pixels]], names: Sequence[Sequence[str]], title: str, subtitle: str
 ) -> Figure:
     """Figure 4, right: in each row an image, and the training images nearest to it.
 
-    queries: uint8 (n, S, S, 3). nearest: uint8 (n, k, S, S, 3). names: their classes.
+    rows: uint8 (S, S, 3) each. names: of their classes.
     """
     side, gap, apart, name_height = 132, 16, 56, 44
-    n, k = nearest.shape[:2]
-    columns = [MARGIN, *(MARGIN + side + apart + i * (side + gap) for i in range(k))]
-    top = TOP + 32
-    width, height = columns[-1] + side + MARGIN, top + n * (side + name_height) + FOOTER - 16
+    nearest = range(len(rows[0]) - 1)
+    columns = [MARGIN, *(MARGIN + side + apart + i * (side + gap) for i in nearest)]
+    top, width = TOP + 32, columns[-1] + side + MARGIN
+    height = top + len(rows) * (side + name_height) + FOOTER - 16
     note = "In italics: images of another class."
     figure = new_figure(width, height, title, subtitle, note)
     write(figure, columns[0], top - 12, "validation", 10)
     write(figure, columns[1], top - 12, "nearest training images, the nearest first", 10)
-    for row in range(n):
+    for row, (images, classes) in enumerate(zip(rows, names, strict=True)):
         y = top + row * (side + name_height)
-        images, classes = (queries[row], *nearest[row]), (names[row], *nearest_names[row])
         for x, image, name in zip(columns, images, classes, strict=True):
             paste(figure, x, y, _printed(image, side))
-            other = {} if name == names[row] else {"color": OCHRE, "style": "italic"}
+            other = {} if name == classes[0] else {"color": OCHRE, "style": "italic"}
             write(figure, x, y + side + 20, shortened(name, 9, side), 9, **other)
     return figure
 

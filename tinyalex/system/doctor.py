@@ -81,7 +81,7 @@ def gpu_parts() -> list[Part]:
     retired = "" if redirected or not _version("numba-cuda") else "its .pth file was not read; "
     return [
         Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it"),
-        Part("CuPy", next(filter(None, map(_named, fitting)), None), pip),
+        Part("CuPy", next((f"{v} ({p})" for p in fitting if (v := _version(p))), None), pip),
         Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip),
         Part("cuBLAS", _library("cublas"), pip),
         Part("libNVVM", _library("nvvm"), pip),
@@ -117,11 +117,6 @@ def _library(name: str) -> str | None:
         return str(pathfinder.load_nvidia_dynamic_lib(name).abs_path)
     except pathfinder.DynamicLibNotFoundError:
         return None
-
-
-def _named(package: str) -> str | None:
-    version = _version(package)
-    return version and f"{version} ({package})"
 
 
 def _version(package: str) -> str | None:
