@@ -36,6 +36,7 @@ from PIL import Image, ImageOps
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order
 from tinyalex.data.packing.pack import SIZE, pack
+from tinyalex.errors import TinyalexError
 from tinyalex.net.draws import training_draws
 from tinyalex.net.presets import get_architecture
 from tinyalex.system.backends import get_backend
@@ -108,7 +109,10 @@ arguments = parser.parse_args()
 
 with tempfile.TemporaryDirectory() as temporary:
     archive, bare, packed = (Path(temporary) / name for name in ("images.zip", "bare", "packed"))
-    count = copied(arguments.photos, archive, arguments.images)
+    try:
+        count = copied(arguments.photos, archive, arguments.images)
+    except TinyalexError as error:
+        parser.error(str(error))
 
     def pack_anew() -> None:
         shutil.rmtree(packed, ignore_errors=True)

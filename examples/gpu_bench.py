@@ -61,7 +61,7 @@ def our_step(work, precision):
 
 
 def torch_step(work, how):
-    """The same of PyTorch, which has its own dropout."""
+    """What `our_step` returns, of PyTorch, which has its own dropout."""
     import torch
     import torch.nn.functional as F
 

@@ -65,7 +65,7 @@ def train(what: str, folder: Path, *flags: str) -> bool:
 
 
 check("doctor", "tinyalex", "doctor")
-agreement = sorted(str(p) for p in (ROOT / "tests").glob("test_agreement_*.py"))
+agreement = sorted(str(p) for p in (ROOT / "tests/gpu").glob("test_agreement_*.py"))
 # A warning of a library is no failure here, and ten failures tell more than one.
 check("agreement tests", "pytest", "-q", "-W", "default", "--maxfail=10", *agreement)
 full = ("tinyalex", "compare", "--backend", "gpu", "--arch", "alexnet", "-b", "128")

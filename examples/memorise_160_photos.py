@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyalex.data import open_data
 from tinyalex.data.batches import batches, epoch_order, keep_in_memory, mean_and_colour
+from tinyalex.errors import TinyalexError
 from tinyalex.measure.evaluate import evaluate
 from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.network import Network
@@ -37,7 +38,10 @@ ops = get_backend("reference")
 changes = "+no-dropout+paper-init" if arguments.literal else "+no-dropout"
 alexnet = get_architecture(f"alexnet{changes}")
 size = alexnet.data.image_size
-data = open_data(arguments.photos, size, arguments.seed)
+try:
+    data = open_data(arguments.photos, size, arguments.seed)
+except TinyalexError as error:
+    parser.error(str(error))
 alexnet = alexnet.with_classes(len(data.classes))
 photos = keep_in_memory(data.train, size)
 mean, _ = mean_and_colour(photos, size, seed=arguments.seed, workers=2)
@@ -53,7 +57,7 @@ for epoch in range(arguments.epochs):
     for batch in batches(photos, order, arguments.batch_size, workers=2):
         draws = centre_draws(alexnet.data, len(batch.labels))
         train_step(sgd, batch.images, batch.labels, draws, arguments.lr)
-    scores = evaluate([network], photos, arguments.batch_size)
+    scores = evaluate([network], photos, arguments.batch_size, workers=2)
     print(
         f"epoch {epoch + 1:2d}  loss {scores.loss:7.4f}  training top-1 error "
         f"{100 * scores.top1_error:6.2f} %  {time.monotonic() - began:5.0f} s",

@@ -24,5 +24,5 @@ for epoch in range(5):
     for number, batch in enumerate(batches(data.train, order, mini.recipe.batch_size, workers=2)):
         draws = training_draws(mini, len(batch.labels), colour, 0, epoch, number)
         step = train_step(sgd, batch.images, batch.labels, draws, mini.recipe.lr)
-    scores = evaluate([network], data.val, mini.recipe.batch_size)
+    scores = evaluate([network], data.val, mini.recipe.batch_size, workers=2)
     print(f"epoch {epoch + 1}: loss {step.loss:.3f}, top-1 error {100 * scores.top1_error:.1f} %")

@@ -15,17 +15,17 @@ from test_show import pixels, texts
 
 from tinyalex import reference, reproduce
 from tinyalex.cli.parser import main
-from tinyalex.data import open_data
+from tinyalex.data import batches, open_data
 from tinyalex.figures import unit_figures
 from tinyalex.figures.unit_figures import Block
-from tinyalex.measure import neighbors, units
+from tinyalex.measure import evaluate, neighbors, units
 from tinyalex.measure.evaluate import Scores, confusion, probabilities
 from tinyalex.measure.units import Field, Responses, Strip
 from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.layers import Augment, AvgPool, Conv2d, Linear, LRNMap
 from tinyalex.net.network import Network, activations
 from tinyalex.net.presets import get_architecture
-from tinyalex.reproduce import figures, looking
+from tinyalex.reproduce import figures, training
 from tinyalex.reproduce.experiment import Experiment, Request, Spread
 from tinyalex.reproduce.looking import purity_in_words, towers_in_words
 from tinyalex.reproduce.views import in_words
@@ -156,7 +156,7 @@ def test_a_patch_is_cut_out_of_the_centre_crop_and_grey_beyond():
 def test_responses_are_the_largest_of_each_map_and_where_it_is(network, photos):
     split = open_data(str(photos), 32, seed=0).train
     indices = np.array([3, 30, 17])
-    found = units.responses(network, split, indices, ["conv2", "conv4"])
+    found = units.responses(network, split, indices, ["conv2", "conv4"], workers=0)
     images = np.stack([split.read(i) for i in indices])
     for row, y in activations(network, images, centre_draws(network.architecture.data, 3)):
         if row.name in found:
@@ -235,7 +235,7 @@ def test_a_sample_is_drawn_without_regard_to_order():
 def test_features_are_what_the_last_layer_reads_and_what_the_eye_sees(network, photos):
     split = open_data(str(photos), 32, seed=0).train
     indices = np.array([5, 0, 20])
-    found = neighbors.features(network, split, indices)
+    found = neighbors.features(network, split, indices, workers=0)
     images = np.stack([split.read(i) for i in indices])
     logits, _ = network.forward(images, centre_draws(network.architecture.data, 3))
     w, b = (network.parameters[f"fc8.{part}"] for part in ("weight", "bias"))
@@ -255,9 +255,9 @@ def test_thumbnails_are_means_of_squares():
 
 def test_neighbours_of_the_same_class_are_counted(network, photos):
     dataset = open_data(str(photos), 32, seed=0)
-    found = neighbors.neighbors(network, dataset)
+    found = neighbors.neighbors(network, dataset, workers=0)
     layer = [
-        neighbors.features(network, split, np.arange(len(split.labels)))[neighbors.LAYER]
+        neighbors.features(network, split, np.arange(len(split.labels)), 0)[neighbors.LAYER]
         for split in (dataset.val, dataset.train)
     ]
     same = 0
@@ -280,7 +280,7 @@ def test_confusion_counts_each_image_once(network, photos):
     for i, label in enumerate(split.labels):
         answer = probabilities([network], split.read(i)[None])[0].argmax()
         expected[label, answer] += 1
-    np.testing.assert_array_equal(confusion([network], split, 5), expected)
+    np.testing.assert_array_equal(confusion([network], split, 5, workers=0), expected)
 
 
 def test_the_worst_pairs_have_the_largest_share_of_their_class():
@@ -354,9 +354,9 @@ def test_patches_of_any_size_are_printed_at_one(tmp_path):
 
 
 def test_neighbours_of_another_class_are_in_italics(tmp_path):
-    images = np.zeros((2, 6, 40, 40, 3), np.uint8)
-    near = [["ant"] * 6, ["bee"] * 5 + ["a very long name of a class"]]
-    figure = unit_figures.neighbors(images[:, 0], images, ["ant", "bee"], near, "a title", "how")
+    images = np.zeros((2, 7, 40, 40, 3), np.uint8)
+    names = [["ant"] * 7, ["bee"] * 6 + ["a very long name of a class"]]
+    figure = unit_figures.neighbors(images, names, "a title", "how")
     pixels(figure, tmp_path)
     italic = [t.get_text() for t in figure.texts if t.get_fontstyle() == "italic"]
     assert len(italic) == 1
@@ -474,21 +474,21 @@ def test_how_long_a_network_is_trained(asked, epochs, photos, tmp_path, monkeypa
     def listen(request, arch, seed, epochs, **settings):
         raise reproduce.UsageError(f"{arch} {seed} {epochs} {settings['lr_step_size']}")
 
-    monkeypatch.setattr(looking, "train", listen)
+    monkeypatch.setattr(training, "train", listen)
     if "data" in asked:
         asked = {"data": str(photos)}
     with pytest.raises(reproduce.UsageError, match=f"^mini 0 {epochs} {max(1, epochs * 4 // 5)}$"):
-        looking.look(Request(tmp_path, **asked))
+        training.look(Request(tmp_path, **asked))
 
 
 def test_the_last_epoch_is_looked_at_not_the_best_on_these_images(tmp_path, monkeypatch):
     def listen(runs, backend):
         raise reproduce.UsageError(" ".join(Path(run).name for run in runs))
 
-    monkeypatch.setattr(looking, "train", lambda *arguments, **settings: None)
-    monkeypatch.setattr(looking, "load_networks", listen)
+    monkeypatch.setattr(training, "train", lambda *arguments, **settings: None)
+    monkeypatch.setattr(training, "load_networks", listen)
     with pytest.raises(reproduce.UsageError, match=r"^last.npz last.npz$"):
-        looking.look(Request(tmp_path), seeds=2)
+        training.look(Request(tmp_path), seeds=2)
 
 
 def test_views_in_words():
@@ -511,6 +511,27 @@ def test_show_draws_neighbours_and_confusions(run, held_out, tmp_path, capsys):
     assert main(["show", "confusion", str(run), *other]) == 0
     argv = ["show", "neighbors", str(run), *other]
     refused(capsys, 4, "no validation images", "--data", argv=argv)
+
+
+def test_workers_reach_all_that_reads_many_images(run, photos, tmp_path, monkeypatch):
+    heard, read = [], batches.batches
+
+    def listening(*arguments, workers, **start):
+        heard.append(workers)
+        return read(*arguments, workers=workers, **start)
+
+    for module in (batches, evaluate, neighbors, units):
+        monkeypatch.setattr(module, "batches", listening)
+    for what in ("predictions", "neighbors", "confusion"):
+        assert main(["show", what, str(run), "-j", "3", "-o", str(tmp_path / f"{what}.png")]) == 0
+    for name in ("maps", "predictions", "neighbors", "views"):
+        looked(name, run, tmp_path, "-j", "3")
+    assert set(heard) == {3}
+
+    flags = ["--data", str(photos), "--epochs", "1", "-j", "3", "--output-dir", str(tmp_path)]
+    assert main(["reproduce", "filters", *flags]) == 0
+    (config,) = (tmp_path / "runs").glob("*/config.toml")
+    assert "workers = 3\n" in config.read_text()
 
 
 def test_bad_input(run, photos, held_out, tmp_path, capsys):

@@ -189,7 +189,7 @@ def test_doctor_knows_the_retired_target(monkeypatch):
     monkeypatch.delitem(sys.modules, "_numba_cuda_redirector", raising=False)
     monkeypatch.setattr(doctor, "_version", lambda package: "0.30.4")
     (numba,) = (part for part in doctor.gpu_parts() if part.name == "numba-cuda")
-    assert not numba.found
+    assert not numba.present
     assert ".pth" in str(numba)
 
 

@@ -180,7 +180,9 @@ def test_evaluate_counts_errors_and_loss(mini, images):
 def test_no_images_have_no_error(mini):
     """As when the only one is bad and left out."""
     with pytest.raises(DataError, match="no image"):
-        evaluate([network(mini)], SimpleNamespace(labels=np.zeros(0, np.int32), names=[]), 4)
+        evaluate(
+            [network(mini)], SimpleNamespace(labels=np.zeros(0, np.int32), names=[]), 4, workers=0
+        )
 
 
 def test_equal_scores_rank_by_index():

@@ -9,11 +9,11 @@ import pytest
 from tinyalex import reference
 from tinyalex.cli.parser import main
 from tinyalex.data import open_data
-from tinyalex.measure.image_signal import image_signal
+from tinyalex.measure.image_signal import image_signal, initial_signal
 from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.network import Network
 from tinyalex.net.presets import get_architecture
-from tinyalex.reports.differences import COMPARED, initial_signal
+from tinyalex.reports.differences import COMPARED
 from tinyalex.runs.progress import Progress
 from tinyalex.training.standstill import Standstill
 

@@ -21,11 +21,10 @@ from runs import pictures, refused
 from tinyalex import reproduce
 from tinyalex.cli.parser import main
 from tinyalex.errors import DataError, DivergedError
-from tinyalex.measure.image_signal import Signal
+from tinyalex.measure.image_signal import Signal, initial_signal
 from tinyalex.net.presets import get_architecture
-from tinyalex.reports import differences
 from tinyalex.reproduce import ablations, initial, race, sharing, training
-from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread, difference
+from tinyalex.reproduce.experiment import T95, Answer, Experiment, Request, Spread
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
 from tinyalex.system.backends import get_backend
@@ -33,7 +32,7 @@ from tinyalex.system.signals import StoppedBySignal
 from tinyalex.training import loop
 from tinyalex.training.recorder import Recorder
 
-OURS = (race.RELU_VS_TANH, *ablations.ABLATIONS, initial.INITIAL, sharing.SHARING)
+OURS = (race.race, *ablations.ABLATIONS, initial.initial, sharing.sharing)
 FLAGS = ["--arch", "mini", "--backend", "reference", "--quick"]
 TRAINED = ["--epochs", "1", "--seeds", "1"]
 
@@ -56,7 +55,7 @@ def _small(monkeypatch):
 
     def signal_of_mini(architecture, ops):
         name = architecture.name.replace("alexnet", "mini")
-        return differences.initial_signal(get_architecture(name), ops)
+        return initial_signal(get_architecture(name), ops)
 
     monkeypatch.setattr(Recorder, "draw", lambda self: None)
     monkeypatch.setattr(initial, "initial_signal", signal_of_mini)
@@ -296,7 +295,7 @@ def test_a_spread_is_that_of_students_t():
     assert math.isinf(alone.error)
     assert math.isinf(Spread((0.1, 0.2)).error)
     assert (alone.percent(), alone.points()) == ("-3.00", "-3.00")
-    assert difference(Spread((0.5, 0.4)), Spread((0.2, 0.3))).values == pytest.approx((0.3, 0.1))
+    assert (Spread((0.5, 0.4)) - Spread((0.2, 0.3))).values == pytest.approx((0.3, 0.1))
 
 
 def test_t_holds_95_percent():

@@ -79,50 +79,49 @@ def _speeds(seconds: Mapping[str, Sequence[float]], batch_size: int) -> dict[str
     """
     reference, *others = seconds
     speed = {system: batch_size / statistics.median(s) for system, s in seconds.items()}
-    found: dict[str, Any] = {"reference": speed[reference], "images_per_second": speed}
+    speeds: dict[str, Any] = {"reference": speed[reference], "images_per_second": speed}
     if others:
-        ratios = {s: _ratios(seconds[reference], seconds[s]) for s in others}
+        ratios = {}
+        for system in others:
+            pairs = zip(seconds[reference], seconds[system], strict=True)
+            rounds = sorted(theirs / ours for ours, theirs in pairs)
+            ratios[system] = rounds[0], statistics.median(rounds), rounds[-1]
         fastest = max(others, key=speed.__getitem__)
         low, middle, high = ratios[fastest]
-        found |= {"torch": speed[fastest], "torch_version": fastest, "ratio": middle}
-        found |= {"ratio_range": (low, high), "ratios": ratios}
-    return found
+        speeds |= {"torch": speed[fastest], "torch_version": fastest, "ratio": middle}
+        speeds |= {"ratio_range": (low, high), "ratios": ratios}
+    return speeds
 
 
-def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """Lowest, median and highest speed of ours over theirs, round by round."""
-    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-    return ratios[0], statistics.median(ratios), ratios[-1]
-
-
-def table(found: dict[str, Any]) -> str:
-    """What bench found, for people."""
+def table(result: Mapping[str, Any]) -> str:
+    """What `bench` returns, for people."""
+    batch, rounds = result["batch_size"], result["rounds"]
     lines = [
-        f"{found['architecture']}, batch {found['batch_size']}: one training step of the reference",
+        f"{result['architecture']}, batch {batch}: one training step of the reference",
         f"{'layer':<8} {'forward ms':>11} {'backward ms':>12} {'GFLOP/s':>8} {'products ms':>12} "
         f"{'share':>6}",
     ]
-    for row in found["layers"]:
+    for row in result["layers"]:
         times, products = row["forward"] + row["backward"], row["products"]
         line = f"{row['name']:<8} {row['forward']:>11.1f} {row['backward']:>12.1f}"
         if products:
             line += f" {row['gflops']:8.0f} {products:>12.1f} {100 * products / times:>4.0f} %"
         lines.append(line)
-    products = sum(row["products"] for row in found["layers"])
-    lines += [
+    products = sum(row["products"] for row in result["layers"])
+    lines.append(
         f"products: the layer's matrix products alone; in all {products:.0f} ms, which "
-        f"would be {1e3 * found['batch_size'] / products:.1f} images a second"
-    ]
+        f"would be {1e3 * batch / products:.1f} images a second"
+    )
     for mode in MODES:
-        lines += ["", f"{mode}, images a second, median of {found['rounds']} rounds in turn:"]
-        for system, speed in found[mode]["images_per_second"].items():
+        lines += ["", f"{mode}, images a second, median of {rounds} rounds in turn:"]
+        for system, speed in result[mode]["images_per_second"].items():
             line = f"  {system:<38} {speed:8.1f}"
-            if ratio := found[mode].get("ratios", {}).get(system):
+            if ratio := result[mode].get("ratios", {}).get(system):
                 low, middle, high = ratio
                 line += f"   reference is {middle:.2f} x as fast ({low:.2f} to {high:.2f})"
             lines.append(line)
     lines += ["", "memory of the process at its highest:"]
-    for system, n in found["peak_bytes"].items():
+    for system, n in result["peak_bytes"].items():
         lines.append(f"  {system:<38} " + (f"{n / 2**20:8.0f} MiB" if n else " unknown"))
     return "\n".join(lines)
 

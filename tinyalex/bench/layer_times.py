@@ -28,25 +28,22 @@ def layer_times(work: Work, ops: Backend) -> list[dict[str, Any]]:
     For layers without products `gflops` and `products` are 0. Both are the best of a few passes.
     """
     best = _passes(work, ops)
-    found = []
+    images, results = len(work.labels), []
     for layer in layers(work.architecture.rows):
         name = layer.row.name
         forward, backward = (best.get((name, way), 0.0) for way in ("forward", "backward"))
-        times, products = forward + backward, 0.0
         above_images = layer.row is work.architecture.rows[1]  # no gradient by the images
-        flops = 2 * layer.macs * len(work.labels) * (2 if above_images else 3)
-        if flops:
-            products = bare_products(layer, len(work.labels), above_images)
-        found.append(
+        flops = 2 * layer.macs * images * (2 if above_images else 3)
+        results.append(
             {
                 "name": name,
                 "forward": forward,
                 "backward": backward,
-                "gflops": flops / 1e6 / times if times else 0.0,
-                "products": products,
+                "gflops": flops / 1e6 / (forward + backward) if flops else 0.0,
+                "products": bare_products(layer, images, above_images) if flops else 0.0,
             }
         )
-    return found
+    return results
 
 
 def _passes(work: Work, ops: Backend) -> dict[tuple[str, str], float]:
@@ -90,7 +87,7 @@ def bare_products(layer: Layer, batch_size: int, above_images: bool) -> float:
     column_bytes = 4 * groups * pixels * inputs  # of an image
 
     def seconds(images: int, runs: int = 0) -> list[float]:
-        """Of each product, for the whole batch: so many images at once, or in so many runs."""
+        """Time of each product for the whole batch: so many images at once, or in so many runs."""
         col, dcol = np.ones((2, groups, images * pixels, inputs), np.float32)
         y, dy = np.ones((2, groups, images * pixels, filters), np.float32)
         w, dw = np.ones((2, groups, filters, inputs), np.float32)

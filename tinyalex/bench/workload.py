@@ -65,7 +65,7 @@ def reference_calls(work: Work, ops: Backend) -> dict[str, Call]:
 
 
 def torch_calls(work: Work, form: Literal["module", "band"]) -> dict[str, Call]:
-    """The same in PyTorch, eager, on images that are cropped already. form: see `Twin`."""
+    """Training and inference in PyTorch, eager, on images cropped already. form: see `Twin`."""
     import torch
 
     from tinyalex.judge.torch_twin import Twin

@@ -161,7 +161,7 @@ def do_compare(arguments: argparse.Namespace) -> None:
 
 
 def do_show(arguments: argparse.Namespace) -> None:
-    from tinyalex.figures import draw
+    from tinyalex.figures import canvas, draw
     from tinyalex.runs import checkpoint
     from tinyalex.runs.folder import RunFolder
     from tinyalex.runs.weights import load_networks, open_data_of
@@ -176,14 +176,15 @@ def do_show(arguments: argparse.Namespace) -> None:
         path = Path(arguments.output)
         _check_replaceable(path)
     if arguments.what == "curves":
-        draw.curves(folder, path)
+        figure = draw.curves(folder)
     else:
         checkpoints, networks = load_networks([arguments.source])
         if arguments.what == "filters":
-            draw.filters(networks[0], path)
+            figure = draw.filters(networks[0])
         else:
-            picture = getattr(draw, arguments.what)
-            picture(networks[0], open_data_of(checkpoints, arguments.data), path)
+            dataset = open_data_of(checkpoints, arguments.data)
+            figure = getattr(draw, arguments.what)(networks[0], dataset, arguments.workers)
+    canvas.save(figure, path)
     print(path)
 
 
@@ -203,7 +204,7 @@ def do_reproduce(arguments: argparse.Namespace) -> None:
     from tinyalex.reproduce import reproduce
     from tinyalex.reproduce.experiment import Request
 
-    asked = ("arch", "epochs", "seeds", "backend", "quick", "layer")
+    asked = ("arch", "epochs", "seeds", "backend", "quick", "layer", "workers")
     values = {name: getattr(arguments, name) for name in asked}
     folder, data = Path(arguments.output_dir), _absolute(arguments.data)
     request = Request(folder=folder, data=data, run=arguments.source, **values)

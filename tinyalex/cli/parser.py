@@ -163,7 +163,7 @@ def _eval(command: Command) -> None:
     sub.add_argument("--data", help="images to use (default: those of the training)")
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     _whole(sub, "-b", "--batch-size", default=128, help="images at once")
-    _whole(sub, "-j", "--workers", least=0, default=2, help="decoding threads")
+    _add_workers(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -215,6 +215,7 @@ def _show(command: Command) -> None:
     sub.add_argument("what", choices=what, help="which picture")
     sub.add_argument("source", metavar="RUN", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
+    _add_workers(sub)
     sub.add_argument("-o", "--output", metavar="FILE", help="PNG to write (default: in the run)")
 
 
@@ -247,6 +248,7 @@ def _reproduce(command: Command) -> None:
     )
     sub.add_argument("--layer", metavar="STR", help="look at this convolution (default: at each)")
     sub.add_argument("--backend", default="auto", choices=BACKENDS, help="who computes")
+    _add_workers(sub)
     sub.add_argument("--quick", action="store_true", help="a size that ends within 3 minutes")
     sub.add_argument(
         "-o", "--output-dir", default="runs/reproduce", help="folder (default: runs/reproduce)"
@@ -261,6 +263,11 @@ def _add_arch(parser: Parser, default: str) -> None:
         help=f"network ({', '.join(ARCHITECTURES)}; mini+tanh is mini with a change), "
         f"default {default}",
     )
+
+
+def _add_workers(parser: Parser) -> None:
+    help = f"decoding threads (default: {Config.workers})"
+    _whole(parser, "-j", "--workers", least=0, default=Config.workers, help=help)
 
 
 def _data(command: Command) -> None:

@@ -93,6 +93,12 @@ def batches(
             stop.set()
 
 
+def read_images(split: Split, indices: Indices, workers: int) -> Pixels:
+    """The images `indices` of `split`, one or more, at once: uint8 (n, size, size, 3)."""
+    (batch,) = batches(split, indices, len(indices), workers=workers)
+    return batch.images
+
+
 def _shares(count: int, workers: int) -> list[slice]:
     """`count` items cut into at most `workers` runs of nearly the same length."""
     ends = [count * worker // workers for worker in range(workers + 1)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
+from tinyalex.system.arrays import Array
 from tinyalex.system.files import replacing
 
 if TYPE_CHECKING:
@@ -21,21 +22,23 @@ if TYPE_CHECKING:
 
 DPI = 128  # a power of two, so that pixels to inches and back is exact
 MARGIN, HEADER, FOOTER = 40, 80, 64
-HOW = 32  # what a line below the title takes more than HEADER
+SUBTITLE = 32  # what a line below the title takes more than HEADER
 
 TEXT, PALE, RULE = "#22272e", "#6a727d", "#d5d9de"
 BLUE, OCHRE, MIST = "#1f4e79", "#c27c1a", "#b9c6d6"
 BAR, TRUE_BAR = "#cdd8e4", "#ec7d75"  # light enough for dark text, and apart in grey
 
 
-def new_figure(width: int, height: int, title: str, how: str = "") -> Figure:
-    """White, with its title and, on a line below it, how the picture came about."""
+def new_figure(width: int, height: int, title: str, subtitle: str = "", note: str = "") -> Figure:
+    """White, with its title, what it was drawn from below that, and a note at the bottom."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    write(figure, MARGIN, 48, shortened(title, 12, width - 2 * MARGIN), 12)
-    if how:
-        write(figure, MARGIN, 84, shortened(how, 9, width - 2 * MARGIN), 9, color=PALE)
+    room = width - 2 * MARGIN
+    write(figure, MARGIN, 48, shortened(title, 12, room), 12)
+    for y, text in ((84, subtitle), (height - 24, note)):
+        if text:
+            write(figure, MARGIN, y, shortened(text, 9, room), 9, color=PALE)
     return figure
 
 
@@ -49,6 +52,18 @@ def write(figure: Figure, x: float, y: float, text: str, size: float, **style: A
     """Writes one line that stands on y. A $ in a class or folder name is a dollar sign."""
     w, h = figure.bbox.size
     figure.text(x / w, 1 - y / h, text, fontsize=size, parse_math=False, **{"color": TEXT} | style)
+
+
+def write_beside(axes: Axes, x: float, y: float, text: str, color: str) -> None:
+    """Writes at the height of the value y; x is a fraction of the axes' width."""
+    place = axes.get_yaxis_transform()
+    axes.text(x, y, text, transform=place, va="center", fontsize=9, color=color)
+
+
+def paste(figure: Figure, x: int, y: int, pixels: Array) -> None:
+    """Shows uint8 (h, w, 3) as it is, pixel by pixel, with its top left corner at x, y."""
+    height = round(figure.bbox.height)
+    figure.figimage(pixels, x, height - y - len(pixels), origin="upper")
 
 
 def shortened(text: str, size: float, width: float) -> str:
@@ -78,6 +93,13 @@ def dress(axes: Axes, name: str, unit: str) -> None:
     axes.grid(axis="y", color=RULE, linewidth=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(PALE)
+
+
+def add_legend(figure: Figure, axes: Axes, columns: int, length: int) -> None:
+    """The names of the lines of `axes`, in a row at the bottom left. length: of a sample line."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="lower left", ncols=columns, fontsize=9,
+                  labelcolor=TEXT, frameon=False, borderpad=0, borderaxespad=2.5,
+                  handlelength=length)  # fmt: skip
 
 
 def is_ours(path: Path) -> bool:

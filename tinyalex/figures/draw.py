@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from tinyalex.data.batches import Pixels
-from tinyalex.data.dataset import Dataset, Split
+from tinyalex.data.batches import Indices, read_images
+from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError
 from tinyalex.figures import canvas, run_figures, unit_figures
 from tinyalex.measure.evaluate import confusion as count_confusions
@@ -24,6 +23,7 @@ from tinyalex.net.layers import Conv2d
 from tinyalex.net.network import Network
 from tinyalex.runs.config import Config, from_file
 from tinyalex.runs.folder import RunFolder
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ EXAMPLES, QUERIES = 8, 5  # of the paper's Figure 4, left and right
 BATCH = 128
 
 
-def curves(folder: RunFolder, path: Path) -> None:
+def curves(folder: RunFolder) -> Figure:
     """Loss and errors over the epochs. Raises UsageError if the folder does not hold them."""
     for needed in (folder.path / "config.toml", folder.metrics):
         if not needed.exists():
@@ -42,96 +42,77 @@ def curves(folder: RunFolder, path: Path) -> None:
             )
     config = from_file(folder.path / "config.toml", Config())
     images = Path(config.data).name if config.data else "shapes"
-    canvas.save(run_figures.curves(folder.records(), f"{config.arch} on {images}"), path)
+    return run_figures.curves(folder.records(), f"{config.arch} on {images}")
 
 
-def filters(network: Network, path: Path) -> None:
+def filters(network: Network) -> Figure:
     """The first layer's kernels, tower a above tower b."""
     name, weight = first_kernels(network)
     title = f"{name} of {network.architecture.name}: {len(weight)} kernels"
-    canvas.save(run_figures.filters(weight, towers(network), title), path)
+    return run_figures.filters(weight, towers(network), title)
 
 
-def first_kernels(network: Network) -> tuple[str, npt.NDArray[np.float32]]:
-    """The first convolution's name and weights, (O, kh, kw, 3)."""
+def first_kernels(network: Network) -> tuple[str, Array]:
+    """The first convolution's name and weights, float32 (O, kh, kw, 3)."""
     first = next(row for row in network.architecture.rows if isinstance(row, Conv2d))
     return first.name, network.ops.to_numpy(network.parameters[f"{first.name}.weight"])
 
 
-def predictions(network: Network, dataset: Dataset, path: Path) -> None:
+def predictions(network: Network, dataset: Dataset, workers: int) -> Figure:
     """Answers on images spread evenly over those that errors are measured on."""
     (split, which), chosen = measured_on(dataset), examples(dataset)
-    images = np.stack([split.read(i) for i in chosen])
+    images = read_images(split, chosen, workers)
+    probs = probabilities([network], images)
     title = f"{network.architecture.name} on {which} images of {dataset.name}"
-    canvas.save(
-        run_figures.predictions(
-            images, probabilities([network], images), split.labels[chosen], dataset.titles, title
-        ),
-        path,
-    )
+    return run_figures.predictions(images, probs, split.labels[chosen], dataset.titles, title)
 
 
-def examples(dataset: Dataset) -> npt.NDArray[np.int64]:
+def examples(dataset: Dataset) -> Indices:
     """Which of the images that errors are measured on stand for all: spread evenly over them."""
     count = len(measured_on(dataset)[0].labels)
     return np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
 
 
-def neighbors(network: Network, dataset: Dataset, path: Path) -> None:
+def neighbors(network: Network, dataset: Dataset, workers: int) -> Figure:
     """Validation images and the training images nearest to them in the last hidden layer."""
-    found = find_neighbors(network, dataset)
+    near = find_neighbors(network, dataset, workers)
     title = f"{network.architecture.name} on {dataset.name}: nearest training images"
-    canvas.save(neighbors_figure(found, dataset, title, in_words(found, dataset)), path)
-
-
-def neighbors_figure(found: Neighbors, dataset: Dataset, title: str, how: str) -> Figure:
-    """Of up to five classes the first validation image, and its neighbours."""
-    train, val = dataset.train, dataset.val
-    assert val is not None
-    labels = val.labels[found.queries]
-    classes, first = np.unique(labels, return_index=True)  # of each class the first image
-    chosen = first[np.linspace(0, len(classes) - 1, min(QUERIES, len(classes))).astype(int)]
-    near = found.nearest[LAYER][chosen]
-
-    def names(labels: npt.NDArray[np.int32]) -> list[str]:
-        return [dataset.titles[label] for label in labels]
-
-    return unit_figures.neighbors(
-        np.stack([val.read(int(i)) for i in found.queries[chosen]]),
-        np.stack([_read_all(train, row) for row in near]),
-        names(labels[chosen]),
-        [names(train.labels[row]) for row in near],
-        title,
-        how,
-    )
-
-
-def _read_all(split: Split, indices: npt.NDArray[np.int64]) -> Pixels:
-    return np.stack([split.read(int(i)) for i in indices])
-
-
-def in_words(found: Neighbors, dataset: Dataset) -> str:
-    """How many neighbours are of the same class, by the network, by pixels and by chance."""
-    layer, pixels = (100 * found.same_class(dataset, s).mean() for s in (LAYER, PIXELS))
-    return (
-        f"Of the {NEAREST} nearest of {len(found.points):,} images, {layer:.1f} % are of the same "
+    layer, pixels = (100 * near.same_class(dataset, s).mean() for s in (LAYER, PIXELS))
+    subtitle = (
+        f"Of the {NEAREST} nearest of {len(near.points):,} images, {layer:.1f} % are of the same "
         f"class; of the nearest in pixels {pixels:.1f} %; by chance "
-        f"{100 * found.chance(dataset):.1f} %"
+        f"{100 * near.chance(dataset):.1f} %"
     )
+    return neighbors_figure(near, dataset, title, subtitle)
 
 
-def confusion(network: Network, dataset: Dataset, path: Path) -> None:
+def neighbors_figure(near: Neighbors, dataset: Dataset, title: str, subtitle: str) -> Figure:
+    """The first validation image of each of up to five classes, and its neighbours."""
+    train, val = dataset.train, dataset.require_val()
+    labels = val.labels[near.queries]
+    classes, first = np.unique(labels, return_index=True)
+    chosen = first[np.linspace(0, len(classes) - 1, min(QUERIES, len(classes))).astype(int)]
+    rows, names = [], []
+    for query in chosen:
+        nearest = near.nearest[LAYER][query]
+        images = [val.read(int(near.queries[query])), *(train.read(int(i)) for i in nearest)]
+        rows.append(images)
+        names.append([dataset.titles[i] for i in (labels[query], *train.labels[nearest])])
+    return unit_figures.neighbors(rows, names, title, subtitle)
+
+
+def confusion(network: Network, dataset: Dataset, workers: int) -> Figure:
     """Which class was taken for which, of the images that errors are measured on."""
     split, which = measured_on(dataset)
-    counts = count_confusions([network], split, BATCH)
+    counts = count_confusions([network], split, BATCH, workers)
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
     title = f"{network.architecture.name} on {which} images of {dataset.name}"
-    how = f"{wrong:,} of {total:,} images wrong: top-1 error {100 * wrong / total:.2f} %"
-    canvas.save(unit_figures.confusion(counts, dataset.titles, title, how), path)
+    subtitle = f"{wrong:,} of {total:,} images wrong: top-1 error {100 * wrong / total:.2f} %"
+    return unit_figures.confusion(counts, dataset.titles, title, subtitle)
 
 
-def draw_all(folder: RunFolder, network: Network, dataset: Dataset) -> None:
+def draw_all(folder: RunFolder, network: Network, dataset: Dataset, workers: int) -> None:
     """curves.png, filters.png and predictions.png in the run's folder."""
-    curves(folder, folder.path / "curves.png")
-    filters(network, folder.path / "filters.png")
-    predictions(network, dataset, folder.path / "predictions.png")
+    canvas.save(curves(folder), folder.path / "curves.png")
+    canvas.save(filters(network), folder.path / "filters.png")
+    canvas.save(predictions(network, dataset, workers), folder.path / "predictions.png")

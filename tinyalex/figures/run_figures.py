@@ -11,27 +11,30 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.data.batches import Pixels
 from tinyalex.figures.canvas import (
     BAR,
     BLUE,
     FOOTER,
     HEADER,
-    HOW,
     MARGIN,
     MIST,
     OCHRE,
     PALE,
     RULE,
-    TEXT,
+    SUBTITLE,
     TRUE_BAR,
     add_axes,
+    add_legend,
     dress,
     new_figure,
+    paste,
     shortened,
     write,
+    write_beside,
 )
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,25 +76,18 @@ def curves(records: Sequence[Record], title: str) -> Figure:
     if not epochs:
         error.set_axis_off()
         write(figure, 744, 321, "Errors follow when the first epoch is finished.", 9, color=PALE)
-
-    lines, names = loss.get_legend_handles_labels()
-    style = {"ncols": 3, "frameon": False, "borderpad": 0, "borderaxespad": 2.5, "handlelength": 3}
-    figure.legend(lines, names, loc="lower left", fontsize=9, labelcolor=TEXT, **style)
+    add_legend(figure, loss, columns=3, length=3)
     return figure
 
 
 def filters(
-    weight: npt.NDArray[np.floating[Any]],
-    towers: int,
-    title: str,
-    how: str = "",
-    labels: Sequence[str] = (),
+    weight: Array, towers: int, title: str, subtitle: str = "", labels: Sequence[str] = ()
 ) -> Figure:
     """The first layer's kernels as in the paper's Figure 3, one tower above the other.
 
     weight: (O, kh, kw, 3). Every kernel is scaled by its own largest weight, so that weak kernels
-    show their shape too; zero is the same grey in all of them. how: a line below the title.
-    labels: none, or what to write above each tower.
+    show their shape too; zero is the same grey in all of them. labels: none, or what to write above
+    each tower.
     """
     count, kh, kw, _ = weight.shape
     largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
@@ -104,38 +100,36 @@ def filters(
     zoom = max(1, (1056 if count > 32 else 720) // (columns * kw))
     gap, tower_gap = 4, 56 if labels else 16
     across, down = kw * zoom + gap, kh * zoom + gap
-    canvas_width, canvas_height = columns * across - gap, towers * (rows * down + tower_gap)
-    canvas = np.full((canvas_height - gap - tower_gap, canvas_width, 3), 255, np.uint8)
+    tower_height = rows * down + tower_gap
+
+    top = HEADER + (SUBTITLE if subtitle else 0) + (36 if labels else 0)
+    width = max(columns * across - gap + 2 * MARGIN, 900)
+    height = top + towers * tower_height - gap - tower_gap + FOOTER
+    kernels = f"{count} kernels of {kh} x {kw} x 3" + (f" in {towers} towers" if towers > 1 else "")
+    note = f"{kernels}; every kernel is scaled by its largest weight, and grey is zero."
+    figure = new_figure(width, height, title, subtitle, note)
     for i, kernel in enumerate(pixels):
         tower, place = divmod(i, per_tower)
         row, column = divmod(place, columns)
-        y, x = (tower * rows + row) * down + tower * tower_gap, column * across
-        canvas[y : y + kh * zoom, x : x + kw * zoom] = kernel.repeat(zoom, 0).repeat(zoom, 1)
-
-    top = HEADER + (HOW if how else 0) + (36 if labels else 0)
-    width, height = max(canvas_width + 2 * MARGIN, 900), top + len(canvas) + FOOTER
-    figure = new_figure(width, height, title, how)
-    figure.figimage(canvas, MARGIN, FOOTER, origin="upper")
+        x, y = MARGIN + column * across, top + tower * tower_height + row * down
+        paste(figure, x, y, kernel.repeat(zoom, 0).repeat(zoom, 1))
     for tower, label in enumerate(labels):
-        write(figure, MARGIN, top + tower * (rows * down + tower_gap) - 12, label, 10)
-    kernels = f"{count} kernels of {kh} x {kw} x 3" + (f" in {towers} towers" if towers > 1 else "")
-    note = f"{kernels}; every kernel is scaled by its largest weight, and grey is zero."
-    write(figure, MARGIN, height - 24, note, 9, color=PALE)
+        write(figure, MARGIN, top + tower * tower_height - 12, label, 10)
     return figure
 
 
 def predictions(
-    images: npt.NDArray[np.uint8],
-    probs: npt.NDArray[np.floating[Any]],
-    labels: npt.NDArray[np.integer[Any]] | None,
+    images: Pixels,
+    probs: Array,
+    labels: Array | None,
     titles: Sequence[str],
     title: str,
-    how: str = "",
+    subtitle: str = "",
 ) -> Figure:
     """Up to eight images and their five most probable classes, as in the paper's Figure 4.
 
     images: uint8 (n, S, S, 3). probs: (n, classes). labels: int (n,), or None where the true
-    classes are not known. titles: the names of the classes. how: a line below the title.
+    classes are not known. titles: the names of the classes.
     """
     from matplotlib.patches import Rectangle
 
@@ -144,9 +138,10 @@ def predictions(
     cell = side + name_height + bars * bar + gap
     columns = max(2, min(4, len(images)))  # never too narrow for the title
     width = columns * (side + gap) - gap + 2 * MARGIN
-    top = HEADER + (HOW if how else 0)
+    top = HEADER + (SUBTITLE if subtitle else 0)
     height = top + math.ceil(len(images) / columns) * cell - gap + FOOTER
-    figure = new_figure(width, height, title, how)
+    note = "The most probable classes" + ("." if labels is None else "; the true one is red.")
+    figure = new_figure(width, height, title, subtitle, note)
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
         x, y = MARGIN + column * (side + gap), top + row * cell
@@ -163,8 +158,6 @@ def predictions(
             write(figure, x + 8, y + 17, shortened(titles[c], 8.5, side - 80), 8.5)
             write(figure, x + side, y + 17, f"{100 * probs[i, c]:.1f} %", 8.5, ha="right")
             y += bar
-    note = "The most probable classes" + ("." if labels is None else "; the true one is red.")
-    write(figure, MARGIN, height - 24, note, 9, color=PALE)
     return figure
 
 
@@ -223,8 +216,8 @@ def _mark_rates(axes: Axes, epochs: Sequence[Record], room: float) -> None:
 def _label_ends(axes: Axes, labels: Mapping[str, tuple[float, str]]) -> None:
     """Writes, in each colour, a text to the right of the axes at the height of a value."""
     bottom, top = axes.get_ylim()
-    place, y = axes.get_yaxis_transform(), -math.inf
+    y = -math.inf
     for color, (value, text) in sorted(labels.items(), key=lambda label: label[1][0]):
         if math.isfinite(value):
             y = max(value, y + 0.06 * (top - bottom))  # neighbours make room
-            axes.text(1.03, y, text, transform=place, va="center", fontsize=9, color=color)
+            write_beside(axes, 1.03, y, text, color)

@@ -11,30 +11,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageColor
 
+from tinyalex.data.batches import Pixels
 from tinyalex.figures.canvas import (
     BLUE,
     FOOTER,
     HEADER,
-    HOW,
     MARGIN,
     OCHRE,
     PALE,
+    SUBTITLE,
     TEXT,
     add_axes,
     new_figure,
+    paste,
     shortened,
     write,
 )
 from tinyalex.measure.units import Strip
+from tinyalex.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Pixels = npt.NDArray[np.uint8]
-
+TOP = HEADER + SUBTITLE
 NAMED = 20  # classes whose names and numbers still fit a matrix
 MATRIX = 640  # the side of a matrix without them
 WORST = 12  # pairs of classes beside it
@@ -49,8 +50,8 @@ class Block:
     towers: Sequence[Sequence[Strip]]
 
 
-def patches(blocks: Sequence[Block], title: str, how: str) -> Figure:
-    """Of each layer some units, a row of patches each; of two towers one beside the other.
+def patches(blocks: Sequence[Block], title: str, subtitle: str) -> Figure:
+    """A few units of each layer, a row of patches each; of two towers one beside the other.
 
     Patches are printed at the same size, whatever the field.
     """
@@ -60,143 +61,123 @@ def patches(blocks: Sequence[Block], title: str, how: str) -> Figure:
     across = number + longest * (side + gap)
     heights = [max(1, *map(len, both)) * (side + gap) + between for both in columns]
     two = len(blocks[0].towers) == 2
-    top = HEADER + HOW + (32 if two else 0)
+    top = TOP + (32 if two else 0)
     width = max(label + 2 * across + between + 2 * MARGIN, 1000)
-    height = top + sum(heights) - between + FOOTER
-    canvas = np.full((height - top - FOOTER, width - 2 * MARGIN, 3), 255, np.uint8)
-
-    figure = new_figure(width, height, title, how)
-    y = 0
-    for block, both, tall in zip(blocks, columns, heights, strict=True):
-        write(figure, MARGIN, top + y + 28, block.name, 11)
-        write(figure, MARGIN, top + y + 50, f"{block.field} x {block.field}", 9, color=PALE)
-        for column, strips in enumerate(both):
-            x = label + column * (across + between)
-            if two and y == 0:
-                write(figure, MARGIN + x + number, top - 12, f"tower {'ab'[column]}", 10)
-            for row, strip in enumerate(strips):
-                down = y + row * (side + gap)
-                place = MARGIN + x + number - 10, top + down + side // 2 + 5
-                write(figure, *place, f"{strip.unit}", 8.5, color=PALE, ha="right")
-                for i, pixels in enumerate(strip.patches):
-                    left = x + number + i * (side + gap)
-                    canvas[down : down + side, left : left + side] = _printed(pixels, side)
-        y += tall
-    figure.figimage(canvas, MARGIN, FOOTER, origin="upper")
     note = (
         "A row is a unit, with its number, and the images that excite it most. Below a layer's "
         "name: the pixels that a unit sees; pale grey is beyond the image."
     )
-    write(figure, MARGIN, height - 24, shortened(note, 9, width - 2 * MARGIN), 9, color=PALE)
+    figure = new_figure(width, top + sum(heights) - between + FOOTER, title, subtitle, note)
+    y = top
+    for block, both, tall in zip(blocks, columns, heights, strict=True):
+        write(figure, MARGIN, y + 28, block.name, 11)
+        write(figure, MARGIN, y + 50, f"{block.field} x {block.field}", 9, color=PALE)
+        for column, strips in enumerate(both):
+            x = MARGIN + label + column * (across + between) + number
+            if two and y == top:
+                write(figure, x, top - 12, f"tower {'ab'[column]}", 10)
+            for row, strip in enumerate(strips):
+                down = y + row * (side + gap)
+                middle = down + side // 2 + 5
+                write(figure, x - 10, middle, f"{strip.unit}", 8.5, color=PALE, ha="right")
+                for i, pixels in enumerate(strip.patches):
+                    paste(figure, x + i * (side + gap), down, _printed(pixels, side))
+        y += tall
     return figure
 
 
 def neighbors(
-    queries: Pixels,
-    nearest: Pixels,
-    names: Sequence[str],
-    nearest_names: Sequence[Sequence[str]],
-    title: str,
-    how: str,
+    rows: Sequence[Sequence[Pixels]], names: Sequence[Sequence[str]], title: str, subtitle: str
 ) -> Figure:
     """Figure 4, right: in each row an image, and the training images nearest to it.
 
-    queries: uint8 (n, S, S, 3). nearest: uint8 (n, k, S, S, 3). names: their classes.
+    rows: uint8 (S, S, 3) each. names: of their classes.
     """
     side, gap, apart, name_height = 132, 16, 56, 44
-    n, k = nearest.shape[:2]
-    width = side + apart + k * (side + gap) - gap + 2 * MARGIN
-    top = HEADER + HOW + 32
-    height = top + n * (side + name_height) + FOOTER - 16
-    figure = new_figure(width, height, title, how)
-    canvas = np.full((height - top - FOOTER, width - 2 * MARGIN, 3), 255, np.uint8)
-    first = side + apart
-    write(figure, MARGIN, top - 12, "validation", 10)
-    write(figure, MARGIN + first, top - 12, "nearest training images, the nearest first", 10)
-    for row in range(n):
-        y = row * (side + name_height)
-        images = [(0, queries[row], names[row])]
-        images += [
-            (first + i * (side + gap), nearest[row, i], nearest_names[row][i]) for i in range(k)
-        ]
-        for x, image, name in images:
-            canvas[y : y + side, x : x + side] = _printed(image, side)
-            other = {} if name == names[row] else {"color": OCHRE, "style": "italic"}
-            text = shortened(name, 9, side)
-            write(figure, MARGIN + x, top + y + side + 20, text, 9, **other)
-    figure.figimage(canvas, MARGIN, FOOTER, origin="upper")
-    write(figure, MARGIN, height - 24, "In italics: images of another class.", 9, color=PALE)
+    nearest = range(len(rows[0]) - 1)
+    columns = [MARGIN, *(MARGIN + side + apart + i * (side + gap) for i in nearest)]
+    top, width = TOP + 32, columns[-1] + side + MARGIN
+    height = top + len(rows) * (side + name_height) + FOOTER - 16
+    note = "In italics: images of another class."
+    figure = new_figure(width, height, title, subtitle, note)
+    write(figure, columns[0], top - 12, "validation", 10)
+    write(figure, columns[1], top - 12, "nearest training images, the nearest first", 10)
+    for row, (images, classes) in enumerate(zip(rows, names, strict=True)):
+        y = top + row * (side + name_height)
+        for x, image, name in zip(columns, images, classes, strict=True):
+            paste(figure, x, y, _printed(image, side))
+            other = {} if name == classes[0] else {"color": OCHRE, "style": "italic"}
+            write(figure, x, y + side + 20, shortened(name, 9, side), 9, **other)
     return figure
 
 
-def confusion(counts: npt.NDArray[np.int64], titles: Sequence[str], title: str, how: str) -> Figure:
+def confusion(counts: Array, titles: Sequence[str], title: str, subtitle: str) -> Figure:
     """Which classes are taken for which: the darker, the larger a share of the row's images.
 
-    counts: (classes, classes), images of the row's class that were answered with the column's.
-    Of few classes names and numbers are written; the worst pairs stand beside the matrix.
+    counts: int64 (classes, classes), images of the row's class answered with the column's. Of few
+    classes names and numbers are written; the worst pairs stand beside the matrix.
     """
     classes = len(counts)
     named = classes <= NAMED
     together = math.ceil(classes / MATRIX)  # classes that share a pixel
     cell = max(44, min(140, 560 // classes)) if named else max(1, MATRIX // classes)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    dark = np.sqrt(_blocks(share, together))  # the root, so that small shares can be seen
-    pixels = np.rint(255 + dark[..., None] * (np.array(ImageColor.getrgb(BLUE)) - 255)).astype(
-        np.uint8
-    )
-    pixels = pixels.repeat(cell, 0).repeat(cell, 1)
+    dark = np.sqrt(_blocks(_shares(counts), together))  # the root, so that small ones can be seen
+    color = 255 + dark[..., None] * (np.array(ImageColor.getrgb(BLUE)) - 255)
+    pixels = np.rint(color).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
     extent = len(pixels)
 
-    left, top = (MARGIN + 130, HEADER + HOW + 130) if named else (MARGIN + 32, HEADER + HOW + 32)
+    names = 130 if named else 32  # the room for them, left and above
+    left, top = MARGIN + names, TOP + names
     beside = left + extent + 56
+    note = (
+        "A row: images of one class. A column: images that were taken for it. "
+        "Darker: a larger share of the row."
+    )
     width, height = beside + 440 + MARGIN, top + extent + FOOTER
-    figure = new_figure(width, height, title, how)
-    figure.figimage(pixels, left, FOOTER, origin="upper")
+    figure = new_figure(width, height, title, subtitle, note)
+    paste(figure, left, top, pixels)
     frame = add_axes(figure, left - 1, top - 1, extent + 2, extent + 2)
     frame.patch.set_visible(False)
     frame.set(xticks=[], yticks=[])
     frame.spines[:].set_color(PALE)
     if named:
-        for c, name in enumerate(titles):
-            middle = round((c + 0.5) * cell)
+        middles = [round((c + 0.5) * cell) for c in range(classes)]
+        for name, middle in zip(titles, middles, strict=True):
             text = shortened(name, 9, 120)
             write(figure, left - 10, top + middle + 5, text, 9, ha="right")
             write(figure, left + middle + 5, top - 10, text, 9, rotation=90, ha="center")
-            for other, number in enumerate(counts[c]):
-                if number:
-                    x, color = (
-                        left + (other + 0.5) * cell,
-                        "white" if dark[c, other] > 0.6 else TEXT,
-                    )
-                    write(figure, x, top + middle + 5, f"{number:,}", 8, ha="center", color=color)
+        for true, answered in np.argwhere(counts):
+            x, y = left + (answered + 0.5) * cell, top + middles[true] + 5
+            style = {"ha": "center", "color": "white" if dark[true, answered] > 0.6 else TEXT}
+            write(figure, x, y, f"{counts[true, answered]:,}", 8, **style)
     else:
         write(figure, left, top - 12, "answered, the classes in order of their labels", 9)
         write(figure, left - 12, top, "true", 9, rotation=90, va="top", ha="center")
 
     write(figure, beside, top + 10, "Most often taken for another", 10)
-    y = top + 38
-    for true, answered in worst(counts, WORST):
-        number = f"{counts[true, answered]:,} of {counts[true].sum():,}"
+    for row, (true, answered) in enumerate(worst(counts, WORST)):
+        y, number = top + 38 + 26 * row, f"{counts[true, answered]:,} of {counts[true].sum():,}"
         write(figure, beside, y, shortened(titles[true], 9, 150), 9)
         write(figure, beside + 165, y, shortened(f"for {titles[answered]}", 9, 165), 9)
         write(figure, beside + 440, y, number, 9, ha="right")
-        y += 26
-    note = "A row: images of one class. A column: images that were taken for it. "
-    note += "Darker: a larger share of the row."
-    write(figure, MARGIN, height - 24, note, 9, color=PALE)
     return figure
 
 
-def worst(counts: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]]:
+def worst(counts: Array, most: int) -> list[tuple[int, int]]:
     """Up to `most` pairs (true, answered) of different classes that were mixed up.
 
     Those come first in which the largest share of the images of the true class went wrong.
     """
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    share = _shares(counts)
     np.fill_diagonal(share, 0)
     order = np.argsort(-share, axis=None, kind="stable")[:most]
     pairs = (divmod(int(i), len(counts)) for i in order)
     return [(true, answered) for true, answered in pairs if share[true, answered] > 0]
+
+
+def _shares(counts: Array) -> Array:
+    """Counts as fractions of their row."""
+    return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
 
 def _two_columns(towers: Sequence[Sequence[Strip]]) -> Sequence[Sequence[Strip]]:
@@ -209,12 +190,12 @@ def _two_columns(towers: Sequence[Sequence[Strip]]) -> Sequence[Sequence[Strip]]
 
 
 def _printed(pixels: Pixels, side: int) -> Pixels:
-    """At another size: enlarged by repeating pixels, reduced by averaging them."""
-    how = Image.Resampling.NEAREST if len(pixels) <= side else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(pixels).resize((side, side), how))
+    """Pixels at another size: enlarged by repeating them, reduced by averaging them."""
+    method = Image.Resampling.NEAREST if len(pixels) <= side else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(pixels).resize((side, side), method))
 
 
-def _blocks(share: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+def _blocks(share: Array, size: int) -> Array:
     """The largest of each block of size x size, the last ones filled up with zeros."""
     side = math.ceil(len(share) / size)
     filled = np.zeros((side * size, side * size))

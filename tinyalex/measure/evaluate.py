@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Dataset, Split
@@ -86,7 +85,7 @@ def evaluate(
     batch_size: int,
     *,
     crops: int = 1,
-    workers: int = 2,
+    workers: int,
     after_batch: Callable[[int], None] = lambda images: None,
 ) -> Scores:
     """Scores on every image of a split, each counted once. after_batch hears how many were done.
@@ -106,12 +105,11 @@ def evaluate(
     return Scores(count, loss / count, wrong1 / count, wrong5 / count)
 
 
-def confusion(networks: Sequence[Network], split: Split, batch_size: int) -> npt.NDArray[np.int64]:
-    """How many images of each class (rows) were answered with which (columns), in one view."""
-    count = len(split.labels)
+def confusion(networks: Sequence[Network], split: Split, batch_size: int, workers: int) -> Array:
+    """How many images of each class (rows) were answered with which (columns): int64, one view."""
     classes = networks[0].architecture.classes
     counts = np.zeros((classes, classes), np.int64)
-    for batch in batches(split, np.arange(count), batch_size, workers=2):
+    for batch in batches(split, np.arange(len(split.labels)), batch_size, workers=workers):
         answers = probabilities(networks, batch.images).argmax(1)
         np.add.at(counts, (batch.labels, answers), 1)
     return counts

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from tinyalex.net.draws import centre_draws
-from tinyalex.net.layers import Conv2d, Linear
-from tinyalex.net.network import Network, activations
+from tinyalex.backend import Backend
+from tinyalex.data import open_data
+from tinyalex.data.batches import Pixels, read_images
+from tinyalex.net.draws import initial_parameters
+from tinyalex.net.network import Network, outputs
+from tinyalex.net.presets import Architecture
+from tinyalex.net.shapes import layers
+
+IMAGES = 32  # for the signal before training
 
 
 class Signal(NamedTuple):
-    """Of what a layer computes, before its activation function, that which tells images apart.
+    """How much of what a layer computes, before its activation function, tells images apart.
 
     std: of each output the standard deviation over the images; of all outputs the root mean square.
     share: std over the root mean square of the outputs themselves, 0 to 1. The rest is the same for
@@ -26,22 +31,29 @@ class Signal(NamedTuple):
     share: float
 
 
-def image_signal(network: Network, images: npt.NDArray[np.uint8]) -> dict[str, Signal]:
+def image_signal(network: Network, images: Pixels) -> dict[str, Signal]:
     """The signal of each layer with parameters, in the view of evaluation.
 
     images: uint8 (N, image_size, image_size, 3), two or more.
     """
-    draws = centre_draws(network.architecture.data, len(images))
-    found: dict[str, Signal] = {}
-    for row, output in activations(network, images, draws):
-        if isinstance(row, Conv2d | Linear):
-            y = network.ops.to_numpy(output)
-            std = math.sqrt(y.var(0, dtype=np.float64).mean())
-            size = math.sqrt(np.square(y, dtype=np.float64).mean())
-            found[row.name] = Signal(std, std / (size or 1.0))
-    return found
+    trained = [layer.row.name for layer in layers(network.architecture.rows) if layer.trained]
+    signal = {}
+    for name, y in outputs(network, images, trained):
+        std = math.sqrt(y.var(0, dtype=np.float64).mean())
+        size = math.sqrt(np.square(y, dtype=np.float64).mean())
+        signal[name] = Signal(std, std / (size or 1.0))
+    return signal
+
+
+def initial_signal(architecture: Architecture, ops: Backend) -> dict[str, Signal]:
+    """`image_signal` on the built-in images, before training."""
+    split = open_data(None, architecture.data.image_size, seed=0).train
+    images = read_images(split, np.arange(IMAGES), workers=0)
+    mean = images.mean(0, dtype=np.float32)
+    network = Network(architecture, ops, initial_parameters(architecture, seed=0), mean)
+    return image_signal(network, images)
 
 
 def as_dict(signal: Mapping[str, Signal]) -> dict[str, dict[str, float]]:
     """The signal of each layer as JSON has it."""
-    return {layer: found._asdict() for layer, found in signal.items()}
+    return {layer: values._asdict() for layer, values in signal.items()}

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.errors import DataError
-from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import Augment
-from tinyalex.net.network import Network, activations
+from tinyalex.net.network import Network, outputs
 from tinyalex.system.arrays import Array
 
 NEAREST = 6  # the columns of the paper's Figure 4
@@ -33,7 +31,7 @@ class Neighbors:
     points: Indices
     nearest: dict[str, Indices]
 
-    def same_class(self, dataset: Dataset, space: str) -> npt.NDArray[np.bool_]:
+    def same_class(self, dataset: Dataset, space: str) -> Array:
         """Whether each neighbour is of its query's class: bool (n, NEAREST)."""
         own = dataset.require_val().labels[self.queries]
         return np.asarray(dataset.train.labels[self.nearest[space]] == own[:, None])
@@ -54,7 +52,7 @@ def check(dataset: Dataset) -> None:
         )
 
 
-def neighbors(network: Network, dataset: Dataset) -> Neighbors:
+def neighbors(network: Network, dataset: Dataset, workers: int) -> Neighbors:
     """The training images nearest to validation images, by Euclidean distance.
 
     Of many images a sample is taken, always the same. Raises DataError, see `check`.
@@ -62,10 +60,10 @@ def neighbors(network: Network, dataset: Dataset) -> Neighbors:
     check(dataset)
     queries = sample(len(dataset.require_val().labels), QUERIES)
     points = sample(len(dataset.train.labels), POINTS)
-    asked = features(network, dataset.require_val(), queries)
-    known = features(network, dataset.train, points)
-    found = {space: points[nearest(asked[space], known[space])] for space in asked}
-    return Neighbors(queries, points, found)
+    asked = features(network, dataset.require_val(), queries, workers)
+    known = features(network, dataset.train, points, workers)
+    near = {space: points[nearest(asked[space], known[space])] for space in asked}
+    return Neighbors(queries, points, near)
 
 
 def sample(count: int, limit: int) -> Indices:
@@ -73,25 +71,23 @@ def sample(count: int, limit: int) -> Indices:
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
-def features(network: Network, split: Split, indices: Indices) -> dict[str, Array]:
-    """Of each image the last hidden layer (what the last row reads) and the pixels, float64 (n, F).
+def features(network: Network, split: Split, indices: Indices, workers: int) -> dict[str, Array]:
+    """The last hidden layer (what the last row reads) and the pixels of images, float64 (n, F).
 
     The layer is that of evaluation, where dropout at most scales it; images are seen through the
     centre crop.
     """
     data, below = network.architecture.data, network.architecture.rows[-2].name
     layer, pixels = [], []
-    for batch in batches(split, indices, BATCH, workers=2):
+    for batch in batches(split, indices, BATCH, workers=workers):
         n = len(batch.images)
-        for row, output in activations(network, batch.images, centre_draws(data, n)):
-            if row.name == below:
-                layer.append(network.ops.to_numpy(output).reshape(n, -1).astype(np.float64))
-                break
+        _, output = next(outputs(network, batch.images, [below]))
+        layer.append(output.reshape(n, -1).astype(np.float64))
         pixels.append(thumbnails(batch.images, data).reshape(n, -1))
     return {LAYER: np.concatenate(layer), PIXELS: np.concatenate(pixels)}
 
 
-def thumbnails(images: Pixels, data: Augment) -> npt.NDArray[np.float64]:
+def thumbnails(images: Pixels, data: Augment) -> Array:
     """The centre crop, averaged over squares of equal size to at most 63 pixels a side.
 
     images: uint8 (n, image_size, image_size, 3). Returns float64 (n, t, t, 3).

@@ -14,8 +14,7 @@ from PIL import Image
 from tinyalex.data.decode import MAX_PIXELS, centre_square, decode, decode_opened
 from tinyalex.errors import DataError, UsageError
 from tinyalex.measure.evaluate import probabilities
-from tinyalex.net.draws import centre_draws
-from tinyalex.net.network import Network, activations
+from tinyalex.net.network import Network, outputs
 from tinyalex.runs.weights import load_networks
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
@@ -88,12 +87,8 @@ class TrainedNetwork:
         names = [row.name for row in self.network.architecture.rows]
         if layer not in names:
             raise UsageError(f"The network has no layer {layer!r}. It has {', '.join(names)}.")
-        return np.concatenate([self._features(p, layer) for p in _parts(self.images(pictures))])
-
-    def _features(self, images: Any, layer: str) -> Any:
-        draws = centre_draws(self.network.architecture.data, len(images))
-        outputs = activations(self.network, images, draws)
-        return next(self.network.ops.to_numpy(y) for row, y in outputs if row.name == layer)
+        parts = _parts(self.images(pictures))
+        return np.concatenate([next(outputs(self.network, part, [layer]))[1] for part in parts])
 
     def images(self, pictures: Picture | Sequence[Picture]) -> npt.NDArray[np.uint8]:
         """Pictures as the network was trained on them: uint8 (N, image_size, image_size, 3).

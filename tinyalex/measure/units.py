@@ -9,13 +9,11 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data.batches import Indices, Pixels, batches
 from tinyalex.data.dataset import Split
-from tinyalex.net.draws import centre_draws
 from tinyalex.net.layers import LRN, Augment, Conv2d, Row
-from tinyalex.net.network import Network, activations
+from tinyalex.net.network import Network, outputs
 from tinyalex.system.arrays import Array
 
 BATCH = 64
@@ -69,7 +67,7 @@ class Strip(NamedTuple):
 
 
 class Responses(NamedTuple):
-    """Of each image and unit the strongest response in the map, and where it is.
+    """The strongest response of each unit to each image, and where in the map it is.
 
     value: float32 (images, units), before the activation function, which keeps the order; a unit is
     excited if it is above 0. row, column: int64 (images, units).
@@ -81,23 +79,20 @@ class Responses(NamedTuple):
 
 
 def responses(
-    network: Network, split: Split, indices: Indices, names: Collection[str]
+    network: Network, split: Split, indices: Indices, names: Collection[str], workers: int
 ) -> dict[str, Responses]:
-    """Those of the convolutions `names`, to the images `indices` of a split."""
-    found: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in names}
-    for batch in batches(split, indices, BATCH, workers=2):
-        draws = centre_draws(network.architecture.data, len(batch.images))
-        for row, output in activations(network, batch.images, draws):
-            if row.name in found:
-                y = network.ops.to_numpy(output)
-                n, _, width, units = y.shape
-                y = y.reshape(n, -1, units)
-                place = y.argmax(1)  # (n, units)
-                value = np.take_along_axis(y, place[:, None], 1)[:, 0]
-                found[row.name].append((value, *np.divmod(place, width)))
+    """Responses of the convolutions `names` to the images `indices` of a split."""
+    chunks: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in names}
+    for batch in batches(split, indices, BATCH, workers=workers):
+        for name, output in outputs(network, batch.images, names):
+            n, _, width, units = output.shape
+            y = output.reshape(n, -1, units)
+            place = y.argmax(1)  # (n, units)
+            value = np.take_along_axis(y, place[:, None], 1)[:, 0]
+            chunks[name].append((value, *np.divmod(place, width)))
     return {
-        name: Responses(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
-        for name, chunks in found.items()
+        name: Responses(*(np.concatenate(parts) for parts in zip(*of_batches, strict=True)))
+        for name, of_batches in chunks.items()
     }
 
 
@@ -107,12 +102,12 @@ def towers(network: Network) -> int:
     return max((row.groups for row in rows if isinstance(row, Conv2d | LRN)), default=1)
 
 
-def most_excited(found: Responses, towers: int, count: int) -> list[list[int]]:
-    """Of each tower the `count` units with the strongest responses, the strongest first.
+def most_excited(responses: Responses, towers: int, count: int) -> list[list[int]]:
+    """The `count` units of each tower with the strongest responses, the strongest first.
 
     Units that no image excites are left out.
     """
-    strongest = found.value.max(0)
+    strongest = responses.value.max(0)
     per_tower = len(strongest) // towers
     return [
         [
@@ -124,59 +119,51 @@ def most_excited(found: Responses, towers: int, count: int) -> list[list[int]]:
     ]
 
 
-def strongest_images(found: Responses, unit: int) -> Indices:
-    """Up to PATCHES rows of `found`, the images that excite the unit most, the strongest first."""
-    value = found.value[:, unit]
+def strongest_images(responses: Responses, unit: int) -> Indices:
+    """Up to PATCHES rows of `responses`, the images that excite the unit most, strongest first."""
+    value = responses.value[:, unit]
     order = np.argsort(-value, kind="stable")[:PATCHES]
     return order[value[order] > 0]
 
 
 def strip(
-    unit: int, found: Responses, field: Field, data: Augment, split: Split, indices: Indices
+    unit: int, responses: Responses, field: Field, data: Augment, split: Split, indices: Indices
 ) -> Strip:
-    """The unit's patches, at most one an image. found: for the images `indices` of `split`."""
-    return Strip(
-        unit,
-        [
-            patch(
-                split.read(int(indices[i])),
-                data,
-                field,
-                int(found.row[i, unit]),
-                int(found.column[i, unit]),
-            )
-            for i in strongest_images(found, unit)
-        ],
-    )
+    """The unit's patches, at most one an image. responses: to the images `indices` of `split`."""
+    patches = []
+    for i in strongest_images(responses, unit):
+        row, column = int(responses.row[i, unit]), int(responses.column[i, unit])
+        patches.append(patch(split.read(int(indices[i])), data, field, row, column))
+    return Strip(unit, patches)
 
 
-def excited(found: Responses) -> npt.NDArray[np.float64]:
+def excited(responses: Responses) -> Array:
     """By what share of the images each unit is excited."""
-    return np.asarray((found.value > 0).mean(0))
+    return np.asarray((responses.value > 0).mean(0))
 
 
-def purity(found: Responses, labels: npt.NDArray[np.int32]) -> float | None:
+def purity(responses: Responses, labels: Array) -> float | None:
     """Which share of a unit's PATCHES strongest images is of one class, as a mean over units.
 
     Units that fewer images excite do not count; None if none is left. labels: of all the images.
     """
-    strongest = (strongest_images(found, unit) for unit in range(found.value.shape[1]))
+    strongest = (strongest_images(responses, unit) for unit in range(responses.value.shape[1]))
     shares = [_largest_share(labels[at]) for at in strongest if len(at) == PATCHES]
     return sum(shares) / len(shares) if shares else None
 
 
-def purity_by_chance(labels: npt.NDArray[np.int32]) -> float:
-    """The same for images drawn blindly, as a mean over a thousand draws."""
+def purity_by_chance(labels: Array) -> float:
+    """Purity for images drawn blindly, as a mean over a thousand draws."""
     rng = np.random.default_rng(0)
     draws = (rng.permutation(labels)[:PATCHES] for _ in range(1000))
     return sum(map(_largest_share, draws)) / 1000
 
 
-def _largest_share(labels: npt.NDArray[np.int32]) -> float:
+def _largest_share(labels: Array) -> float:
     return int(np.bincount(labels).max()) / len(labels)
 
 
-def colour_specificity(weight: Array) -> npt.NDArray[np.float64]:
+def colour_specificity(weight: Array) -> Array:
     """How much of each first-layer kernel is colour, 0 to 1; float64 (O,).
 
     weight: (O, kh, kw, 3). Of each kernel w with the channels r, g and b, and their mean m,

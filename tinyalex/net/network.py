@@ -1,6 +1,6 @@
 """The rows of an architecture run forward and backward on a backend."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyalex.backend import Array, Backend, Cache, Fusion, Role
 from tinyalex.errors import UsageError
-from tinyalex.net.draws import Draws
+from tinyalex.net.draws import Draws, centre_draws
 from tinyalex.net.layers import Augment, Conv2d, Dropout, Row
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
@@ -152,6 +152,14 @@ def activations(network: Network, images: Any, draws: Draws) -> Iterator[tuple[R
     for row in network.architecture.rows:
         x, _ = getattr(network.ops, row.kind)(x, *network.arguments(row, draws))
         yield row, x
+
+
+def outputs(network: Network, images: Any, names: Container[str]) -> Iterator[tuple[str, Any]]:
+    """The outputs of the rows `names` in the view of evaluation, NumPy's, from below to above."""
+    draws = centre_draws(network.architecture.data, len(images))
+    for row, y in activations(network, images, draws):
+        if row.name in names:
+            yield row.name, network.ops.to_numpy(y)
 
 
 def first_not_finite(network: Network, images: Any, draws: Draws) -> str:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tinyalex.backend import Backend
-from tinyalex.data import open_data
-from tinyalex.measure.image_signal import Signal, as_dict, image_signal
-from tinyalex.net.draws import initial_parameters
+from tinyalex.measure.image_signal import as_dict, initial_signal
 from tinyalex.net.layers import LRN, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
-from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import layers
 
 COMPARED = ("alexnet", "paper", "2012", "caffe", "owt", "ungrouped")
-SIGNAL_IMAGES = 32
 WIDTH = 96
 
 
@@ -28,7 +22,7 @@ class Aspect:
     """Something in which the networks may differ: how it reads for one, and who says so."""
 
     name: str
-    of: Callable[[Architecture], str]
+    value: Callable[[Architecture], str]
     source: str
 
 
@@ -41,7 +35,7 @@ def compared(ops: Backend) -> dict[str, Any]:
     networks = [get_architecture(name) for name in COMPARED]
     differences = []
     for aspect in ASPECTS:
-        values = {a.name: aspect.of(a) for a in networks}
+        values = {a.name: aspect.value(a) for a in networks}
         if len(set(values.values())) > 1:
             differences.append({"aspect": aspect.name, "values": values, "source": aspect.source})
     return {
@@ -51,36 +45,24 @@ def compared(ops: Backend) -> dict[str, Any]:
     }
 
 
-def initial_signal(architecture: Architecture, ops: Backend) -> dict[str, Signal]:
-    """`image_signal` before training, on the built-in images."""
-    split = open_data(None, architecture.data.image_size, seed=0).train
-    images = np.stack([split.read(i) for i in range(SIGNAL_IMAGES)])
-    mean = images.mean(0, dtype=np.float32)
-    network = Network(architecture, ops, initial_parameters(architecture, seed=0), mean)
-    return image_signal(network, images)
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """What `compared` found, for people."""
+def table(comparison: Mapping[str, Any]) -> str:
+    """What `compared` returns, for people."""
     lines = []
-    for name, source in found["networks"].items():
+    for name, source in comparison["networks"].items():
         lines += textwrap.wrap(f"{name:<10} {source}", WIDTH, subsequent_indent=" " * 11)
-    for difference in found["differences"]:
+    for difference in comparison["differences"]:
         lines += ["", difference["aspect"]]
         for value in dict.fromkeys(difference["values"].values()):
             names = [name for name, v in difference["values"].items() if v == value]
             lines.append(f"  {value:<42} {', '.join(names)}")
         lines += _paragraph(difference["source"])
+    signals = comparison["signal"]
     for what, key, form in (
         ("image signal at the start: standard deviation over images", "std", "9.2g"),
         ("the same as a share of the layer's output", "share", "9.1%"),
     ):
-        lines += [
-            "",
-            what,
-            " " * 12 + "".join(f"{layer:>9}" for layer in found["signal"]["alexnet"]),
-        ]
-        for name, signal in found["signal"].items():
+        lines += ["", what, " " * 12 + "".join(f"{layer:>9}" for layer in signals["alexnet"])]
+        for name, signal in signals.items():
             values = "".join(f"{layer[key]:{form}}" for layer in signal.values())
             lines.append(f"  {name:<10}{values}")
     return "\n".join(lines + _paragraph(SIGNAL))
@@ -100,12 +82,12 @@ photos here: on 48 of those alexnet's logits have .051, and paper's .0035."""
 def _words(first: str, end: str | None) -> Callable[[Architecture], str]:
     """The kinds of the rows from the row `first` up to, not including, `end`."""
 
-    def of(architecture: Architecture) -> str:
+    def kinds(architecture: Architecture) -> str:
         names = [row.name for row in architecture.rows]
         rows = architecture.rows[names.index(first) : names.index(end) if end else None]
         return ", ".join(WORDS.get(type(row), row.kind) for row in rows)
 
-    return of
+    return kinds
 
 
 WORDS: dict[type[Row], str] = {
@@ -114,21 +96,11 @@ WORDS: dict[type[Row], str] = {
 }  # fmt: skip
 
 
-def _convs(architecture: Architecture) -> list[Conv2d]:
-    return [row for row in architecture.rows if isinstance(row, Conv2d)]
-
-
-def _linears(architecture: Architecture) -> list[Linear]:
-    return [row for row in architecture.rows if isinstance(row, Linear)]
-
-
 def _input(architecture: Architecture) -> str:
-    layer = layers(architecture.rows)[1]
-    row = layer.row
-    assert isinstance(row, Conv2d)
-    size, out = architecture.data.size, layer.output[0]
-    beyond = (out - 1) * row.stride + row.size - size - 2 * row.pad
-    zeros = f", {row.pad} zeros around" if row.pad else ""
+    first, size = layers(architecture.rows)[1], architecture.data.size
+    window, stride, pad = first.row.window
+    beyond = (first.output[0] - 1) * stride + window - size - 2 * pad
+    zeros = f", {pad} zeros around" if pad else ""
     return f"{size}{zeros}" + (f", {beyond} zeros right and below" if beyond > 0 else "")
 
 
@@ -142,10 +114,10 @@ def _norm(architecture: Architecture) -> str:
 
 def _dropout(architecture: Architecture) -> str:
     row = next(row for row in architecture.rows if isinstance(row, Dropout))
-    how = f"x {1 - row.rate:g} at test" if row.scale_at == "test" else "inverted, in training"
+    scaled = f"x {1 - row.rate:g} at test" if row.scale_at == "test" else "inverted, in training"
     names = [r.name for r in architecture.rows]
     where = "before" if names.index(row.name) < names.index("fc6") else "after"
-    return f"{how}; {where} fc6 and fc7"
+    return f"{scaled}; {where} fc6 and fc7"
 
 
 def _colour(architecture: Architecture) -> str:
@@ -162,8 +134,14 @@ def _schedule(architecture: Architecture) -> str:
     return f"{recipe.lr_scheduler}{every}"
 
 
-def _each(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+def _each(kinds: Any, attribute: str, join: str = " ") -> Callable[[Architecture], str]:
+    """An attribute of each row of these kinds, row by row; kinds: one class, or several."""
+
+    def values(architecture: Architecture) -> str:
+        rows = [row for row in architecture.rows if isinstance(row, kinds)]
+        return join.join(f"{getattr(row, attribute):g}" for row in rows)
+
+    return values
 
 
 ASPECTS = (
@@ -176,12 +154,12 @@ ASPECTS = (
     ),
     Aspect(
         "filters of conv1 to conv5",
-        lambda a: "-".join(str(row.channels) for row in _convs(a)),
+        _each(Conv2d, "channels", "-"),
         "Paper 3.5. torchvision has those of 'One weird trick'.",
     ),
     Aspect(
         "groups of conv1 to conv5",
-        lambda a: _each([row.groups for row in _convs(a)]),
+        _each(Conv2d, "groups"),
         "Paper 3.2 and Figure 2: two towers, which meet at conv3. Chainer's alex.py has none.",
     ),
     Aspect(
@@ -208,17 +186,17 @@ ASPECTS = (
     ),
     Aspect(
         "initial std of conv1 to conv5",
-        lambda a: _each([row.init_std for row in _convs(a)]),
+        _each(Conv2d, "init_std"),
         "Paper 5: .01 in each layer. layers-145.cfg:135-218: .03 on conv3 to conv5.",
     ),
     Aspect(
         "initial std of fc6 to fc8",
-        lambda a: _each([row.init_std for row in _linears(a)]),
+        _each(Linear, "init_std"),
         "Paper 5; Caffe's train_val.prototxt.",
     ),
     Aspect(
         "initial bias of conv1 to fc8",
-        lambda a: _each([*(r.bias for r in _convs(a)), *(r.bias for r in _linears(a))]),
+        _each(Conv2d | Linear, "bias"),
         "Paper 5: 1 on conv2, conv4, conv5, fc6 and fc7. Caffe's readme: with 1 the loss was flat.",
     ),
     Aspect(

@@ -7,23 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from tinyalex.errors import TinyalexError, UsageError, nearest
+from tinyalex.reproduce import initial, looking, race, sharing, views
 from tinyalex.reproduce.ablations import ABLATIONS
-from tinyalex.reproduce.experiment import Experiment, Request, write
-from tinyalex.reproduce.initial import INITIAL
-from tinyalex.reproduce.looking import LOOKING
+from tinyalex.reproduce.experiment import Request, write
 from tinyalex.reproduce.page import write_page
-from tinyalex.reproduce.race import RELU_VS_TANH
-from tinyalex.reproduce.sharing import SHARING
-from tinyalex.reproduce.views import VIEWS
 from tinyalex.system.signals import StoppedBySignal
 
-EXPERIMENTS: dict[str, Experiment] = {
-    e.name: e for e in (RELU_VS_TANH, *ABLATIONS, INITIAL, SHARING, *LOOKING, VIEWS)
+LOOKING = (looking.maps, looking.filters, looking.predictions, looking.alike, views.views)
+EXPERIMENTS = {
+    e.name: e for e in (race.race, *ABLATIONS, initial.initial, sharing.sharing, *LOOKING)
 }
-# The experiments that take a flag: sharing trains nothing, and some look at a single network.
-TRAIN = tuple(name for name in EXPERIMENTS if name != SHARING.name)
-TAKERS = {
-    "run": tuple(e.name for e in (*LOOKING, VIEWS)),
+# The experiments that take each flag: sharing trains nothing, and some look at a single network.
+TRAIN = tuple(name for name in EXPERIMENTS if name != sharing.sharing.name)
+TAKEN_BY = {
+    "run": tuple(e.name for e in LOOKING),
     "layer": ("maps",),
     "epochs": TRAIN,
     "seeds": tuple(name for name in TRAIN if name not in ("maps", "predictions", "neighbors")),
@@ -31,7 +28,7 @@ TAKERS = {
 
 
 def reproduce(name: str, request: Request) -> None:
-    """Runs an experiment, or with `all` each of them, and writes what it found.
+    """Runs an experiment, or with `all` each of them, and writes what it comes to.
 
     Raises UsageError with the nearest name if there is none of that name.
     """
@@ -43,16 +40,16 @@ def reproduce(name: str, request: Request) -> None:
         raise UsageError(
             f"There is no experiment {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
         )
-    for flag, takers in TAKERS.items():
-        if getattr(request, flag) is not None and name not in takers:
-            raise UsageError(f"{name} takes no --{flag}. It is for {', '.join(takers)}.")
+    for flag, names in TAKEN_BY.items():
+        if getattr(request, flag) is not None and name not in names:
+            raise UsageError(f"{name} takes no --{flag}. It is for {', '.join(names)}.")
     experiment = EXPERIMENTS[name]
     began = time.monotonic()
     request.say(f"{name}: {experiment.title}")
     answer = experiment.run(request, experiment.title)
     write(experiment, answer, request, time.monotonic() - began)
     request.say(f"The paper: {experiment.paper}")
-    request.say(f"Here: {answer.found}")
+    request.say(f"Here: {answer.conclusion}")
     request.say(f"{request.folder / name}: figure.png, table.md, result.json")
 
 
@@ -65,8 +62,8 @@ def reproduce_all(request: Request) -> None:
     failed: dict[str, TinyalexError] = {}
     for name in EXPERIMENTS:
         try:
-            others: dict[str, Any] = {f: None for f, takers in TAKERS.items() if name not in takers}
-            reproduce(name, replace(request, **others))
+            none: dict[str, Any] = {flag: None for flag in TAKEN_BY if name not in TAKEN_BY[flag]}
+            reproduce(name, replace(request, **none))
         except StoppedBySignal:
             raise
         except TinyalexError as error:

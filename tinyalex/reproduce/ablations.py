@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tinyalex.data import open_data
 from tinyalex.net.layers import Conv2d
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, difference
-from tinyalex.reproduce.training import counted, setting, train
+from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread, spreads
+from tinyalex.reproduce.training import counted, setting_in_words, step_schedule, train
 
 # Labels to changes. The first is what the others are held against.
 Variants = Mapping[str, str]
@@ -20,19 +19,15 @@ Variants = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Ablation:
-    """variants: of an architecture; the first is the one that the others are held against.
-
-    arch, epochs: at full size. quick: epochs with --quick, then of `mini`.
-    """
+    """variants: of an architecture. arch, epochs: unless --quick takes `mini` and 2 epochs."""
 
     variants: Callable[[Architecture], Variants]
     arch: str = "mini"
     epochs: int = 20
-    quick: int = 2
 
     def __call__(self, request: Request, title: str) -> Answer:
         arch = request.arch or ("mini" if request.quick else self.arch)
-        epochs = request.epochs or (self.quick if request.quick else self.epochs)
+        epochs = request.epochs or (2 if request.quick else self.epochs)
         seeds = range(request.seeds or (1 if request.quick else 3))
         base = get_architecture(arch)
         names = {
@@ -42,41 +37,29 @@ class Ablation:
         for name in names.values():
             get_architecture(name)  # before hours of work: raises UsageError
         open_data(request.data, base.data.image_size, seed=0).require_val()
-        found: dict[str, dict[str, Spread]] = {}
+        errors = {}
         for label, name in names.items():
-            last = [train(request, name, s, epochs, **schedule(epochs))[-1] for s in seeds]
-            found[label] = {
-                key: Spread(tuple(float(record[key]) for record in last))
-                for key in ("top1_error", "val_top1_error", "val_top5_error")
-            }
-        return answer(title, found, setting(request, arch, epochs, len(seeds)))
+            last = [train(request, name, s, epochs, **step_schedule(epochs))[-1] for s in seeds]
+            errors[label] = spreads(last, "top1_error", "val_top1_error", "val_top5_error")
+        return answer(title, errors, setting_in_words(request, arch, epochs, len(seeds)))
 
 
-def schedule(epochs: int) -> dict[str, Any]:
-    """The rate falls to a tenth after four fifths of the epochs."""
-    return {"lr_scheduler": "step", "lr_step_size": max(1, epochs * 4 // 5)}
-
-
-def answer(title: str, found: Mapping[str, Mapping[str, Spread]], how: str) -> Answer:
+def answer(title: str, errors: Mapping[str, Mapping[str, Spread]], setting: str) -> Answer:
     """The table, its figure and what it says of the first variant beside the others."""
-    first = next(iter(found))
-    errors = {label: spreads["val_top1_error"] for label, spreads in found.items()}
-    rows, words = [], []
-    for label, spreads in found.items():
-        gap = difference(spreads["val_top1_error"], spreads["top1_error"])
-        than = difference(errors[label], errors[first])
-        rows.append(
-            (
-                label,
-                spreads["top1_error"].percent(),
-                spreads["val_top1_error"].percent(),
-                spreads["val_top5_error"].percent(),
-                gap.points(),
-                "" if label == first else than.points(),
-            )
+    validation = {label: spread["val_top1_error"] for label, spread in errors.items()}
+    first, *others = errors
+    beside = {label: validation[label] - validation[first] for label in others}
+    rows = [
+        (
+            label,
+            spread["top1_error"].percent(),
+            spread["val_top1_error"].percent(),
+            spread["val_top5_error"].percent(),
+            (spread["val_top1_error"] - spread["top1_error"]).points(),
+            beside[label].points() if label in beside else "",
         )
-        if label != first:
-            words.append(f"{label}: {in_words(than)}")
+        for label, spread in errors.items()
+    ]
     columns = (
         "network",
         "training error, %",
@@ -86,13 +69,12 @@ def answer(title: str, found: Mapping[str, Mapping[str, Spread]], how: str) -> A
         "beside the first",
     )
     values = {
-        label: {key: list(spread.values) for key, spread in spreads.items()}
-        for label, spreads in found.items()
+        label: {key: s.values for key, s in spread.items()} for label, spread in errors.items()
     }
     return Answer(
-        figures.dots(errors, title, how),
-        "; ".join(words) + ".",
-        how,
+        figures.dots(validation, title, setting),
+        "; ".join(f"{label}: {in_words(than)}" for label, than in beside.items()) + ".",
+        setting,
         columns,
         rows,
         {"errors": values},
@@ -118,7 +100,7 @@ def middle(architecture: Architecture) -> Variants:
 
 
 def against(change: str, label: str) -> Callable[[Architecture], Variants]:
-    """As it is, and with one change."""
+    """The network as it is, and with one change."""
     return lambda architecture: {architecture.name: "", label: change}
 
 

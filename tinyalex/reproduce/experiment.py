@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
 from tinyalex.figures import canvas
+from tinyalex.runs.config import Config
 from tinyalex.system.files import write_whole
 
 if TYPE_CHECKING:
@@ -33,23 +34,29 @@ class Request:
     epochs: int | None = None
     seeds: int | None = None
     backend: str = "auto"
+    workers: int = Config.workers
     quick: bool = False
     run: str | None = None
     layer: str | None = None
     say: Callable[[str], None] = print
     date: str = field(default_factory=lambda: date.today().isoformat())
 
+    @property
+    def images(self) -> str:
+        """The images in words."""
+        return Path(self.data).name if self.data else "the built-in images"
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What an experiment found.
+    """What an experiment comes to.
 
-    found: in a sentence or two, and whether it can be seen at this size at all. columns, rows: the
-    table. setting: data, network, epochs, seeds, date. values: all numbers, for JSON.
+    conclusion: in a sentence or two, and whether it can be seen at this size at all. setting: data,
+    network, epochs, seeds, date. columns, rows: the table. values: all numbers, for JSON.
     """
 
     figure: Figure
-    found: str
+    conclusion: str
     setting: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -70,36 +77,48 @@ class Experiment:
     remark: str = ""
 
 
+def experiment(
+    name: str, title: str, paper: str, remark: str = ""
+) -> Callable[[Callable[[Request, str], Answer]], Experiment]:
+    """Decorates the function that runs an experiment."""
+    return lambda run: Experiment(name, title, paper, run, remark)
+
+
 def write(experiment: Experiment, answer: Answer, request: Request, seconds: float) -> None:
     """figure.png, table.md and result.json in a folder of the experiment's name."""
     folder = request.folder / experiment.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "table.md", markdown(experiment, answer).encode())
-        found = {
-            "name": experiment.name,
-            "title": experiment.title,
-            "paper": experiment.paper,
-            "found": answer.found,
-            "setting": answer.setting,
-            "remark": experiment.remark,
-            "date": request.date,
-            "seconds": round(seconds, 1),
-            "columns": list(answer.columns),
-            "rows": [list(row) for row in answer.rows],
-            **answer.values,
-        }
-        write_whole(folder / "result.json", (json.dumps(_finite(found), indent=1) + "\n").encode())
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write the results to {folder}: {error.strerror}. Free some space, or choose "
-            "another folder with --output-dir."
-        ) from None
+    result = {
+        "name": experiment.name,
+        "title": experiment.title,
+        "paper": experiment.paper,
+        "found": answer.conclusion,
+        "setting": answer.setting,
+        "remark": experiment.remark,
+        "date": request.date,
+        "seconds": round(seconds, 1),
+        "columns": answer.columns,
+        "rows": answer.rows,
+        **answer.values,
+    }
+    write_text(folder / "table.md", markdown(experiment, answer))
+    write_text(folder / "result.json", json.dumps(_finite(result), indent=1) + "\n")
     canvas.save(answer.figure, folder / "figure.png")
 
 
+def write_text(path: Path, text: str) -> None:
+    """A file of the results, whole, and its folder. Raises WriteError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise WriteError(
+            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
+            "with --output-dir."
+        ) from None
+
+
 def _finite(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not have."""
+    """`value` with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -114,7 +133,7 @@ def markdown(experiment: Experiment, answer: Answer) -> str:
         "",
         f"The paper: {experiment.paper}",
         "",
-        f"Here: {answer.found}",
+        f"Here: {answer.conclusion}",
         "",
         "| " + " | ".join(answer.columns) + " |",
         "|" + " --- |" * len(answer.columns),
@@ -149,6 +168,10 @@ class Spread:
         std = math.sqrt(sum((v - self.mean) ** 2 for v in self.values) / (n - 1))
         return T95[min(n, len(T95) + 2) - 3] * std / math.sqrt(n)
 
+    def __sub__(self, other: Spread) -> Spread:
+        """Pairwise: seed by seed both saw the same images in the same order."""
+        return Spread(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
+
     def percent(self) -> str:
         """The mean in percent, and from where to where the values go."""
         low, high = 100 * min(self.values), 100 * max(self.values)
@@ -160,6 +183,6 @@ class Spread:
         return f"{100 * self.mean:+.2f}{interval}"
 
 
-def difference(a: Spread, b: Spread) -> Spread:
-    """a minus b, pairwise: seed by seed both saw the same images in the same order."""
-    return Spread(tuple(x - y for x, y in zip(a.values, b.values, strict=True)))
+def spreads(records: Sequence[Mapping[str, Any]], *keys: str) -> dict[str, Spread]:
+    """The spread of each of `keys` over the records of several seeds."""
+    return {key: Spread(tuple(float(record[key]) for record in records)) for key in keys}

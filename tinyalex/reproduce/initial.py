@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyalex.errors import UsageError
-from tinyalex.measure.image_signal import Signal, as_dict
+from tinyalex.measure.image_signal import Signal, as_dict, initial_signal
 from tinyalex.net.presets import get_architecture
-from tinyalex.reports.differences import initial_signal
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request, Spread
-from tinyalex.reproduce.training import Record, counted, run_folder, setting, train
+from tinyalex.reproduce.experiment import Answer, Request, Spread, experiment, spreads
+from tinyalex.reproduce.training import Record, counted, run_folder, setting_in_words, train
 from tinyalex.runs import checkpoint
 from tinyalex.runs.folder import RunFolder
 from tinyalex.system.backends import get_backend
@@ -24,6 +23,16 @@ CHANGE = "+paper-init"
 Signals = Mapping[str, Mapping[str, Signal]]
 
 
+@experiment(
+    "init",
+    "Does the network learn from the paper's initial weights?",
+    "it does not ask; it has standard deviation .01 in all layers (section 5), where its code has "
+    ".03 on conv3 to conv5 (layers-145.cfg:135-218).",
+    "The signal is that of seed 0 on 32 built-in images. With biases of 1 and so small weights, "
+    "what is the same for every image outweighs what is not; in mini, whose layers have fewer "
+    "inputs, more so. Caffe's authors met it too, \"initialization to 1 resulted in flat training "
+    'loss" (BVLC/caffe, pull request 327), and took biases of .1.',
+)
 def initial(request: Request, title: str) -> Answer:
     """Measures the signal at the start, then trains with and without the paper's initial values.
 
@@ -55,27 +64,21 @@ def initial(request: Request, title: str) -> Answer:
     folders = {n: [run_folder(request, n, s, settings) for s in seeds] for n in networks}
     chance = math.log(len(checkpoint.load(folders[name][0] / "last.npz").classes))
 
-    ends = {
-        network: {
-            key: Spread(tuple(history[-1][key] for history in runs))
-            for key in ("loss", "top1_error")
-        }
-        for network, runs in histories.items()
-    }
+    ends = {n: spreads([h[-1] for h in histories[n]], "loss", "top1_error") for n in networks}
     losses = {n: [steps(RunFolder(folder), epochs) for folder in folders[n]] for n in networks}
-    how = f"{setting(request, name, epochs, len(seeds))}, rate {settings['lr']:g}"
-    values = {
-        "signal": {network: as_dict(found) for network, found in signals.items()},
-        "ln_classes": chance,
-        "ends": {n: {key: spread.values for key, spread in end.items()} for n, end in ends.items()},
-    }
+    setting = setting_in_words(request, name, epochs, len(seeds))
+    setting = f"{setting}, rate {settings['lr']:g}"
     return Answer(
-        figures.initial({n: signals[n] for n in networks}, losses, chance, title, how),
+        figures.initial(signals, losses, chance, title, setting),
         in_words(signals, {n: end["loss"].mean for n, end in ends.items()}, chance, epochs),
-        how,
+        setting,
         ("std over images (its share)", *signals),
         table(signals, ends),
-        values,
+        {
+            "signal": {network: as_dict(signal) for network, signal in signals.items()},
+            "ln_classes": chance,
+            "ends": {n: {key: s.values for key, s in end.items()} for n, end in ends.items()},
+        },
     )
 
 
@@ -90,10 +93,10 @@ def steps(folder: RunFolder, epochs: int) -> list[Record]:
 def table(signals: Signals, ends: Mapping[str, Mapping[str, Spread]]) -> list[tuple[str, ...]]:
     """A row for each layer and one for each thing that training came to, a column a network."""
     rows = []
-    for layer in dict.fromkeys(layer for found in signals.values() for layer in found):
+    for layer in dict.fromkeys(layer for signal in signals.values() for layer in signal):
         cells = (
-            f"{found[layer].std:.2g} ({percent(found[layer])})" if layer in found else ""
-            for found in signals.values()
+            f"{signal[layer].std:.2g} ({percent(signal[layer])})" if layer in signal else ""
+            for signal in signals.values()
         )
         rows.append((layer, *cells))
     loss = (f"{ends[n]['loss'].mean:.4f}" if n in ends else "" for n in signals)
@@ -108,18 +111,11 @@ def percent(signal: Signal) -> str:
 
 def in_words(signals: Signals, losses: Mapping[str, float], chance: float, epochs: int) -> str:
     """What arrives at the last layer, and whether the loss has left ln(classes)."""
-
-    def logits(network: str) -> Signal:
-        return list(signals[network].values())[-1]
-
-    def std(network: str) -> str:
-        return f"{logits(network).std:.2g}"
-
-    weaker = logits(REAL).std / logits(REAL + CHANGE).std
+    own, changed = (list(signals[network].values())[-1] for network in (REAL, REAL + CHANGE))
     text = (
-        f"Before training, the logits of {REAL} at its real size vary by {std(REAL)} over the "
-        f"images, {percent(logits(REAL))} of their size; with the paper's initial values by "
-        f"{std(REAL + CHANGE)}, {percent(logits(REAL + CHANGE))}: {weaker:.0f} times less."
+        f"Before training, the logits of {REAL} at its real size vary by {own.std:.2g} over the "
+        f"images, {percent(own)} of their size; with the paper's initial values by "
+        f"{changed.std:.2g}, {percent(changed)}: {own.std / changed.std:.0f} times less."
     )
     ends = []
     for network, loss in losses.items():
@@ -127,16 +123,3 @@ def in_words(signals: Signals, losses: Mapping[str, float], chance: float, epoch
         still = f" and stands at ln(classes) = {chance:.3f}, one answer to all images"
         ends.append(f"{network} has a loss of {loss:.3f}{still if stands else ''}")
     return f"{text} After {counted(epochs, 'epoch')} {'; '.join(ends)}."
-
-
-INITIAL = Experiment(
-    "init",
-    "Does the network learn from the paper's initial weights?",
-    "it does not ask; it has standard deviation .01 in all layers (section 5), where its code has "
-    ".03 on conv3 to conv5 (layers-145.cfg:135-218).",
-    initial,
-    "The signal is that of seed 0 on 32 built-in images. With biases of 1 and so small weights, "
-    "what is the same for every image outweighs what is not; in mini, whose layers have fewer "
-    "inputs, more so. Caffe's authors met it too, \"initialization to 1 resulted in flat training "
-    'loss" (BVLC/caffe, pull request 327), and took biases of .1.',
-)

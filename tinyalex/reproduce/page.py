@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from tinyalex.errors import TinyalexError, WriteError
-from tinyalex.reproduce.experiment import Experiment, Request
-from tinyalex.system.files import write_whole
+from tinyalex.errors import TinyalexError
+from tinyalex.reproduce.experiment import Experiment, Request, write_text
 from tinyalex.system.version import __version__
 
 NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
@@ -81,14 +80,7 @@ def write_page(
     failed: the errors of the experiments that have no results.
     """
     path = request.folder / "index.html"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page(experiments, failed, request).encode())
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
-            "with --output-dir."
-        ) from None
+    write_text(path, page(experiments, failed, request))
     return path
 
 
@@ -143,16 +135,16 @@ def page(
 
 def result(folder: Path) -> str:
     """What an experiment left: its figure, the paper's sentence, its own, and its table."""
-    found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    saved = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     png = base64.b64encode((folder / "figure.png").read_bytes()).decode()
-    alt = f"Figure: {found['title']} What it shows is said and listed below."
-    remark = f"\n<p>{escape(found['remark'])}</p>" if found["remark"] else ""
+    alt = f"Figure: {saved['title']} What it shows is said and listed below."
+    remark = f"\n<p>{escape(saved['remark'])}</p>" if saved["remark"] else ""
     return f"""\
 <figure tabindex="0"><img alt="{escape(alt)}" src="data:image/png;base64,{png}"></figure>
-<p><b>The paper:</b> {escape(found["paper"])}</p>
-<p><b>Here:</b> {escape(found["found"])}</p>
-{table(found["columns"], found["rows"])}
-<p class="fine">{escape(found["setting"])}. Alone: tinyalex reproduce {escape(found["name"])}</p>\
+<p><b>The paper:</b> {escape(saved["paper"])}</p>
+<p><b>Here:</b> {escape(saved["found"])}</p>
+{table(saved["columns"], saved["rows"])}
+<p class="fine">{escape(saved["setting"])}. Alone: tinyalex reproduce {escape(saved["name"])}</p>\
 {remark}"""
 
 

@@ -11,8 +11,8 @@ from statistics import mean
 from tinyalex.errors import DivergedError
 from tinyalex.net.presets import get_architecture
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request
-from tinyalex.reproduce.training import Record, counted, setting, train
+from tinyalex.reproduce.experiment import Answer, Request, experiment
+from tinyalex.reproduce.training import Record, counted, setting_in_words, train
 
 TARGET = 0.25  # training error, as in the figure
 UNITS = {"ReLU": "plain", "tanh": "plain+tanh"}
@@ -22,76 +22,17 @@ SEARCH_EPOCHS = 2  # after which those with the lowest training error go on:
 FINALISTS = 2  # the best start is often at a rate that is too high to go far
 
 
-def reached(target: float, history: Sequence[Record]) -> float:
-    """The number of epochs, straight lines between them, after which the error was `target`.
-
-    An epoch's error is the mean over its steps. NaN if it never was.
-    """
-    points = [(0.0, 1.0), *((r["epoch"], r["top1_error"]) for r in history)]
-    for (before, high), (after, low) in itertools.pairwise(points):
-        if low <= target:
-            return float(before + (high - target) / (high - low) * (after - before))
-    return math.nan
-
-
-def search(error: Callable[[float], float], own: float, quick: bool) -> dict[float, float]:
-    """The errors of the rates that were tried, the lowest first.
-
-    error: of a rate; DivergedError counts as infinite. own: the network's rate.
-    """
-    found: dict[float, float] = {}
-
-    def measure(factor: float) -> None:
-        rate = float(f"{own * factor:.3g}")
-        try:
-            found[rate] = error(rate)
-        except DivergedError:
-            found[rate] = math.inf
-
-    for factor in RATES[1:] if quick else RATES:
-        measure(factor)
-    for factor in () if quick else HIGHER:
-        if min(found, key=found.__getitem__) < max(found):
-            break
-        measure(factor)
-    return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def final(
-    run: Callable[[float, int], Sequence[Record]], rates: Sequence[float], longest: int
-) -> float:
-    """The rate that reaches the target in the fewest epochs, or else comes nearest to it.
-
-    run: the history of a rate after so many epochs, or fewer if it has reached the target. The
-    lowest rate is first, and the others run no longer than the best so far has needed. Raises
-    DivergedError if none gets through.
-    """
-    found: dict[float, tuple[float, float]] = {}
-    for rate in sorted(rates):
-        try:
-            history = run(rate, longest)
-        except DivergedError:
-            found[rate] = math.inf, math.inf
-            continue
-        epochs = reached(TARGET, history)
-        if not math.isnan(epochs):
-            longest = math.ceil(epochs)
-        found[rate] = math.inf if math.isnan(epochs) else epochs, history[-1]["top1_error"]
-    best = min(found, key=found.__getitem__)
-    if math.isinf(found[best][1]):
-        raise DivergedError(
-            f"Training diverges at the rates {', '.join(f'{rate:g}' for rate in found)}, "
-            "though it began well. Try another network with --arch, or fewer --epochs."
-        )
-    return best
-
-
+@experiment(
+    "relu-vs-tanh",
+    "How much sooner does ReLU learn than tanh?",
+    "a four-layer network reaches 25 % training error on CIFAR-10 six times sooner (Figure 1).",
+)
 def race(request: Request, title: str) -> Answer:
     """Searches each unit's rate, then runs both to the target."""
     name = request.arch or ("mini" if request.quick else "cifar-19pct")
     recipe = get_architecture(name).recipe
     longest = request.epochs or (3 if request.quick else 60)
-    start = 1 if request.quick else SEARCH_EPOCHS
+    start, finalists = (1, 1) if request.quick else (SEARCH_EPOCHS, FINALISTS)
     seeds = range(request.seeds or 1)
 
     def run(unit: str, seed: int, rate: float, epochs: int) -> list[Record]:
@@ -115,8 +56,7 @@ def race(request: Request, title: str) -> Answer:
         tried = ", ".join(f"{rate:g}" for rate in sorted(errors))
         if not going:
             raise DivergedError(f"{name} with {unit} diverges at each of the rates {tried}.")
-        finalists = going[: 1 if request.quick else FINALISTS]
-        best[unit] = final(partial(run, unit, 0), finalists, longest)
+        best[unit] = final(partial(run, unit, 0), going[:finalists], longest)
         request.say(f"{unit}: best rate {best[unit]:g} of {tried}")
 
     def history(unit: str, seed: int) -> list[Record]:
@@ -129,25 +69,17 @@ def race(request: Request, title: str) -> Answer:
     epochs = {u: [reached(TARGET, h) for h in runs] for u, runs in histories.items()}
     rows = []
     for unit, runs in histories.items():
-        for seed, records in zip(seeds, runs, strict=True):
-            when = reached(TARGET, records)
-            last = records[-1] if records else None
-            rows.append(
-                (
-                    unit,
-                    f"{best[unit]:g}",
-                    str(seed),
-                    "not reached" if math.isnan(when) else f"{when:.1f}",
-                    f"{100 * last['top1_error']:.1f} % after {last['epoch']}"
-                    if last
-                    else "diverged",
-                )
-            )
-    how = setting(request, name, longest, len(seeds))
+        for seed, records, when in zip(seeds, runs, epochs[unit], strict=True):
+            there = "not reached" if math.isnan(when) else f"{when:.1f}"
+            end = "diverged"
+            if records:
+                end = f"{100 * records[-1]['top1_error']:.1f} % after {records[-1]['epoch']}"
+            rows.append((unit, f"{best[unit]:g}", str(seed), there, end))
+    setting = setting_in_words(request, name, longest, len(seeds))
     return Answer(
-        figures.race(histories, TARGET, title, how),
+        figures.race(histories, TARGET, title, setting),
         in_words(epochs["ReLU"], epochs["tanh"], longest),
-        how,
+        setting,
         ("unit", "rate", "seed", "epochs to 25 % training error", "training error at the end"),
         rows,
         {
@@ -159,8 +91,66 @@ def race(request: Request, title: str) -> Answer:
     )
 
 
+def reached(target: float, history: Sequence[Record]) -> float:
+    """The number of epochs, straight lines between them, after which the error was `target`.
+
+    An epoch's error is the mean over its steps. NaN if it never was.
+    """
+    points = [(0.0, 1.0), *((r["epoch"], r["top1_error"]) for r in history)]
+    for (before, high), (after, low) in itertools.pairwise(points):
+        if low <= target:
+            return float(before + (high - target) / (high - low) * (after - before))
+    return math.nan
+
+
+def search(error: Callable[[float], float], own: float, quick: bool) -> dict[float, float]:
+    """The errors of the rates that were tried, the lowest first.
+
+    error: of a rate; DivergedError counts as infinite. own: the network's rate.
+    """
+    errors: dict[float, float] = {}
+    for factor in RATES[1:] if quick else (*RATES, *HIGHER):
+        if factor in HIGHER and min(errors, key=errors.__getitem__) < max(errors):
+            break
+        rate = float(f"{own * factor:.3g}")
+        try:
+            errors[rate] = error(rate)
+        except DivergedError:
+            errors[rate] = math.inf
+    return dict(sorted(errors.items(), key=lambda item: item[1]))
+
+
+def final(
+    run: Callable[[float, int], Sequence[Record]], rates: Sequence[float], longest: int
+) -> float:
+    """The rate that reaches the target in the fewest epochs, or else comes nearest to it.
+
+    run: the history of a rate after so many epochs, or fewer if it has reached the target. The
+    lowest rate is first, and the others run no longer than the best so far has needed. Raises
+    DivergedError if none gets through.
+    """
+    results: dict[float, tuple[float, float]] = {}  # epochs to the target, error in the end
+    for rate in sorted(rates):
+        try:
+            history = run(rate, longest)
+        except DivergedError:
+            results[rate] = math.inf, math.inf
+            continue
+        epochs = reached(TARGET, history)
+        if not math.isnan(epochs):
+            longest = math.ceil(epochs)
+        results[rate] = math.inf if math.isnan(epochs) else epochs, history[-1]["top1_error"]
+    best = min(results, key=results.__getitem__)
+    if math.isinf(results[best][1]):
+        raise DivergedError(
+            f"Training diverges at the rates {', '.join(f'{rate:g}' for rate in results)}, "
+            "though it began well. Try another network with --arch, or fewer --epochs."
+        )
+    return best
+
+
 def in_words(relu: Sequence[float], tanh: Sequence[float], longest: int) -> str:
-    """What was found, also where the target was not reached. NaN: not by that seed."""
+    """How much sooner ReLU is there, if both are. NaN: the target was not reached by that seed."""
     there = [sum(not math.isnan(epochs) for epochs in unit) for unit in (relu, tanh)]
     begin = f"ReLU reaches 25 % training error after {mean(relu):.1f} epochs"
     if there == [len(relu), len(tanh)]:
@@ -173,11 +163,3 @@ def in_words(relu: Sequence[float], tanh: Sequence[float], longest: int) -> str:
         f"{longest} epochs are too few: 25 % training error is reached by {there[0]} of "
         f"{counted(len(relu), 'run')} with ReLU and {there[1]} with tanh."
     )
-
-
-RELU_VS_TANH = Experiment(
-    "relu-vs-tanh",
-    "How much sooner does ReLU learn than tanh?",
-    "a four-layer network reaches 25 % training error on CIFAR-10 six times sooner (Figure 1).",
-    race,
-)

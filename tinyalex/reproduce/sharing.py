@@ -10,22 +10,90 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.data import open_data
+from tinyalex.data.batches import Pixels
 from tinyalex.net.layers import Augment, Conv2d
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import Layer, layers
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request
+from tinyalex.reproduce.experiment import Answer, Request, experiment
 from tinyalex.system.arrays import Array
 from tinyalex.system.backends import get_backend
 
 SHIFT = 4  # places of the map, each a stride of the image: enough for the eye
 MAPS = 4  # of each kind, each with random weights; more take longer and tell the same
+
+
+@experiment(
+    "sharing",
+    "What do windows and shared weights save?",
+    'convolutions have "much fewer connections and parameters" than layers of like size, because '
+    "they assume that pixels depend on near ones and that images are alike everywhere (section 1).",
+    "Unshared layers have the convolution's windows, and at each place filters of their own; fully "
+    "connected ones reach from every input to every output, across the towers too. Biases count "
+    "as parameters, one for each filter or else for each output. Zeros beyond the border count as "
+    "connections, which is why they are the same for the first two. No layer was trained: the "
+    "others could learn to follow a shift, but at each place anew.",
+)
+def sharing(request: Request, title: str) -> Answer:
+    """Counts for the first convolution and for alexnet's; maps of an image and of its shifted copy.
+
+    Trains nothing. The weights are random, as before training.
+    """
+    name = request.arch or "mini"
+    first, of_alexnet = convolutions(name)[0], convolutions("alexnet")
+    _, stride, pad = first.row.window
+    own = f"{name} {first.row.name}"
+    counted = {
+        own: [first],
+        "alexnet conv1": of_alexnet[:1],
+        "alexnet's five convolutions": of_alexnet,
+    }
+    counts = {
+        what: {
+            kind: (sum(map(k.parameters, chosen)), sum(map(k.connections, chosen)))
+            for kind, k in KINDS.items()
+        }
+        for what, chosen in counted.items()
+    }
+
+    images = image_and_shifted(request, get_architecture(name).data, stride)
+    x = images.astype(np.float32) - np.float32(images[0].mean())
+    maps, correlations = {}, {}
+    for number, (kind, k) in enumerate(KINDS.items()):
+        request.say(f"  {kind}: {MAPS} maps of {first.output[0]} x {first.output[1]}")
+        rng = np.random.default_rng(number)
+        drawn = [k.output(first, x, rng) for _ in range(MAPS)]
+        maps[kind] = drawn[0]
+        correlations[kind] = correlation(drawn, 1 + pad)
+
+    rows = [
+        (
+            what,
+            kind,
+            f"{parameters:,}",
+            f"{connections:,}",
+            f"{correlations[kind]:.2f}" if counted[what] == [first] else "",
+        )
+        for what, kinds in counts.items()
+        for kind, (parameters, connections) in kinds.items()
+    ]
+    setting = (
+        f"{own} with random weights, {MAPS} maps of each kind, first image of "
+        f"{request.images}, moved by {SHIFT * stride} pixels, {request.date}"
+    )
+    parameters = {kind: numbers[0] for kind, numbers in counts[own].items()}
+    return Answer(
+        figures.sharing(images, maps, correlations, parameters, title, setting),
+        in_words(counts[own], f"{name}'s {first.row.name}", correlations),
+        setting,
+        ("layer", "connected as", "parameters", "connections", "correlation after a shift"),
+        rows,
+        {"counts": counts, "correlations": correlations, "shift": SHIFT},
+    )
 
 
 @dataclass(frozen=True)
@@ -43,39 +111,40 @@ class Kind:
 
 
 def pairs(layer: Layer) -> int:
-    """Of an input and an output."""
+    """How many pairs of an input and an output a layer has."""
     return math.prod(layer.input) * math.prod(layer.output)
 
 
 def convolution(layer: Layer, x: Array, rng: np.random.Generator) -> Array:
-    """The same weights at every place."""
-    row = convolution_of(layer)
-    w = rng.standard_normal((1, row.size, row.size, x.shape[3]), np.float32)
+    """A map with the same weights at every place."""
+    size, stride, pad = layer.row.window
+    *_, ceil = layer.row.settings
+    w = rng.standard_normal((1, size, size, x.shape[3]), np.float32)
     conv2d, bias = get_backend("reference").conv2d, np.zeros(1, np.float32)
-    y, _ = conv2d(x, w, bias, row.stride, row.pad, 1, row.ceil)
+    y, _ = conv2d(x, w, bias, stride, pad, 1, ceil)
     return np.asarray(y[..., 0])
 
 
 def unshared(layer: Layer, x: Array, rng: np.random.Generator) -> Array:
-    """The same windows, with weights of their own at every place."""
-    size = convolution_of(layer).size
+    """A map from the same windows, with weights of their own at every place."""
+    size = layer.row.window.size
     w = rng.standard_normal((*layer.output[:2], size, size, x.shape[3]), np.float32)
     return own_weights(layer, x, w)
 
 
 def own_weights(layer: Layer, x: Array, w: Array) -> Array:
     """Each window (kh, kw, C) times the weights of its place. w: (height, width, kh, kw, C)."""
-    row = convolution_of(layer)
-    around = (row.pad, row.pad + row.size)  # more below and to the right, where `ceil` may reach
+    size, stride, pad = layer.row.window
+    around = (pad, pad + size)  # more below and to the right, where `ceil` may reach
     padded = np.pad(x, [(0, 0), around, around, (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (row.size, row.size), (1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
     height, width, _ = layer.output
-    windows = windows[:, :: row.stride, :: row.stride][:, :height, :width]
+    windows = windows[:, ::stride, ::stride][:, :height, :width]
     return np.asarray(np.einsum("nhwckl,hwklc->nhw", windows, w))
 
 
 def fully_connected(layer: Layer, x: Array, rng: np.random.Generator) -> Array:
-    """Weights for every pair of an input and an output.
+    """A map with weights for every pair of an input and an output.
 
     They are drawn for one row of the map after another: a map of alexnet's conv1 has 1.9 GB.
     """
@@ -92,76 +161,12 @@ KINDS = {
 }
 
 
-def convolution_of(layer: Layer) -> Conv2d:
-    """The row that a layer's sizes belong to."""
-    assert isinstance(layer.row, Conv2d)
-    return layer.row
-
-
 def convolutions(name: str) -> list[Layer]:
-    """Those of a network, with their sizes."""
+    """The convolutions of a network, with their sizes."""
     return [c for c in layers(get_architecture(name).rows) if isinstance(c.row, Conv2d)]
 
 
-def sharing(request: Request, title: str) -> Answer:
-    """Counts for the first convolution and for alexnet's; maps of an image and of its shifted copy.
-
-    Trains nothing. The weights are random, as before training.
-    """
-    name = request.arch or "mini"
-    first, of_alexnet = convolutions(name)[0], convolutions("alexnet")
-    counted = {
-        f"{name} {first.row.name}": [first],
-        "alexnet conv1": of_alexnet[:1],
-        "alexnet's five convolutions": of_alexnet,
-    }
-    counts = {
-        what: {
-            kind: (sum(map(k.parameters, chosen)), sum(map(k.connections, chosen)))
-            for kind, k in KINDS.items()
-        }
-        for what, chosen in counted.items()
-    }
-
-    images = image_and_shifted(request, get_architecture(name).data, convolution_of(first).stride)
-    x = images.astype(np.float32) - np.float32(images[0].mean())
-    maps, correlations = {}, {}
-    for number, (kind, k) in enumerate(KINDS.items()):
-        request.say(f"  {kind}: {MAPS} maps of {first.output[0]} x {first.output[1]}")
-        rng = np.random.default_rng(number)
-        drawn = [k.output(first, x, rng) for _ in range(MAPS)]
-        maps[kind] = drawn[0]
-        correlations[kind] = correlation(drawn, 1 + convolution_of(first).pad)
-
-    rows = [
-        (
-            what,
-            kind,
-            f"{parameters:,}",
-            f"{connections:,}",
-            f"{correlations[kind]:.2f}" if counted[what] == [first] else "",
-        )
-        for what, kinds in counts.items()
-        for kind, (parameters, connections) in kinds.items()
-    ]
-    data = Path(request.data).name if request.data else "the built-in images"
-    how = (
-        f"{name} {first.row.name} with random weights, {MAPS} maps of each kind, first image of "
-        f"{data}, moved by {SHIFT * convolution_of(first).stride} pixels, {request.date}"
-    )
-    own = counts[f"{name} {first.row.name}"]
-    parameters = {kind: numbers[0] for kind, numbers in own.items()}
-    return Answer(
-        figures.sharing(images, maps, correlations, parameters, title, how),
-        in_words(own, f"{name}'s {first.row.name}", correlations),
-        how,
-        ("layer", "connected as", "parameters", "connections", "correlation after a shift"),
-        rows,
-        {"counts": counts, "correlations": correlations, "shift": SHIFT},
-    )
-
-
-def image_and_shifted(request: Request, data: Augment, stride: int) -> npt.NDArray[np.uint8]:
+def image_and_shifted(request: Request, data: Augment, stride: int) -> Pixels:
     """The centre of the first image, and of that image moved right: uint8 (2, size, size, 3).
 
     On the left its border is repeated.
@@ -174,7 +179,7 @@ def image_and_shifted(request: Request, data: Augment, stride: int) -> npt.NDArr
 
 
 def correlation(maps: Sequence[Array], border: int) -> float:
-    """Of the shifted map of an image with the map of the shifted image, over all maps.
+    """Correlation of the shifted map of an image with the map of the shifted image, over all maps.
 
     maps: (2, height, width) each, of the image and of the shifted one. border: so many columns at
     each side are left out, where one of the two has seen what the other has not.
@@ -196,17 +201,3 @@ def in_words(counts: dict[str, tuple[int, int]], layer: str, correlations: dict[
         f"If the image moves, the convolution's map moves with it and the others change: "
         f"correlation of the moved map with the map of the moved image {moves}."
     )
-
-
-SHARING = Experiment(
-    "sharing",
-    "What do windows and shared weights save?",
-    'convolutions have "much fewer connections and parameters" than layers of like size, because '
-    "they assume that pixels depend on near ones and that images are alike everywhere (section 1).",
-    sharing,
-    "Unshared layers have the convolution's windows, and at each place filters of their own; fully "
-    "connected ones reach from every input to every output, across the towers too. Biases count "
-    "as parameters, one for each filter or else for each output. Zeros beyond the border count as "
-    "connections, which is why they are the same for the first two. No layer was trained: the "
-    "others could learn to follow a shift, but at each place anew.",
-)

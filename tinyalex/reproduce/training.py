@@ -1,17 +1,21 @@
-"""The runs that experiments compare: trained once, kept, and gone on with after an interrupt."""
+"""The runs that experiments compare or look at: trained once, kept, resumed after an interrupt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tinyalex.data import open_data
+from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError
-from tinyalex.net.presets import get_architecture
+from tinyalex.net.network import Network
+from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.reproduce.experiment import Request
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
+from tinyalex.runs.weights import load_networks, open_data_of
 from tinyalex.system.signals import StoppedBySignal
 from tinyalex.training import loop
 from tinyalex.training.start import prepare
@@ -44,6 +48,7 @@ def train(
         seed=seed,
         epochs=epochs,
         backend=request.backend,
+        workers=request.workers,
         output_dir=str(folder),
         **{"print_freq": LOG, **settings},
     ).resolved(get_architecture(arch))
@@ -75,6 +80,11 @@ def train(
     return run.progress.history
 
 
+def step_schedule(epochs: int) -> dict[str, Any]:
+    """The rate falls to a tenth after four fifths of the epochs."""
+    return {"lr_scheduler": "step", "lr_step_size": max(1, epochs * 4 // 5)}
+
+
 def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, Any]) -> Path:
     """Where a run is kept: its name tells what it is, its rate and when that falls, if given.
 
@@ -89,21 +99,66 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
 def check_same(config: Config, saved: Record, folder: Path) -> None:
     """Raises UsageError if a finished or interrupted run was another than is asked for."""
     then = from_mapping(saved, Config(), str(folder))
-    saved = asdict(then.resolved(config.architecture))  # fills what is new since
+    before = asdict(then.resolved(config.architecture))  # fills what is new since
     now = asdict(config)
-    for name in differing(saved, now):
+    for name in differing(before, now):
         if name not in FREE:
             raise UsageError(
-                f"{folder} was trained with {name} {saved[name]}, and now {now[name]} is asked "
+                f"{folder} was trained with {name} {before[name]}, and now {now[name]} is asked "
                 "for. Choose another folder with --output-dir, or remove that one."
             )
 
 
-def setting(request: Request, arch: str, epochs: int, seeds: int) -> str:
-    """What the numbers were measured with, in words."""
-    data = Path(request.data).name if request.data else "the built-in images"
+def look(
+    request: Request,
+    seeds: int = 1,
+    check: Callable[[Architecture, Dataset], object] = lambda architecture, dataset: None,
+) -> tuple[list[Network], Dataset, str]:
+    """Trained networks to look at, the images, and the setting in words.
+
+    Networks of request.run, or `seeds` of them trained here for request.epochs: if it is None, for
+    4 on the built-in images and 20 on others, 2 if it is to be quick. check: hears what will be
+    looked at before anything is trained, and may raise.
+    """
+    if request.run is not None:
+        for name in ("arch", "epochs", "seeds"):
+            if getattr(request, name) is not None:
+                raise UsageError(
+                    f"--run looks at a network that is trained already, and --{name} is for "
+                    "training one. Give one of the two."
+                )
+        checkpoints, networks = load_networks([request.run], request.backend)
+        dataset = open_data_of(checkpoints, request.data)
+        check(networks[0].architecture, dataset)
+    else:
+        name = request.arch or "mini"
+        epochs = request.epochs or (2 if request.quick else 20 if request.data else 4)
+        architecture = get_architecture(name)
+        dataset = open_data(request.data, architecture.data.image_size, seed=0)
+        check(architecture, dataset)
+        runs, settings = [], step_schedule(epochs)
+        for seed in range(seeds):
+            train(request, name, seed, epochs, **settings)
+            # Not the best epoch, which was the best on the very images that will be looked at.
+            runs.append(str(run_folder(request, name, seed, settings) / "last.npz"))
+        checkpoints, networks = load_networks(runs, request.backend)
+        for path, state in zip(runs, checkpoints, strict=True):
+            if state.progress.epoch != epochs:
+                raise UsageError(
+                    f"{path} was trained for {state.progress.epoch} epochs, and one of {epochs} is "
+                    "to be looked at. Choose another folder with --output-dir, or give --epochs "
+                    f"{state.progress.epoch}."
+                )
+    state = checkpoints[0]
+    source = replace(request, data=request.data or state.config.get("data"))
+    setting = setting_in_words(source, state.architecture, state.progress.epoch, len(networks))
+    return networks, dataset, setting
+
+
+def setting_in_words(request: Request, arch: str, epochs: int, seeds: int) -> str:
+    """What the numbers were measured with."""
     length = f"{counted(epochs, 'epoch')}, {counted(seeds, 'seed')}"
-    return f"{arch} on {data}, {length}, {request.date}"
+    return f"{arch} on {request.images}, {length}, {request.date}"
 
 
 def counted(number: int, what: str) -> str:

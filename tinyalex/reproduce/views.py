@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from tinyalex.data import open_data
@@ -10,12 +11,22 @@ from tinyalex.errors import DataError
 from tinyalex.measure.evaluate import Scores, evaluate, interval
 from tinyalex.net.presets import Architecture
 from tinyalex.reproduce import figures
-from tinyalex.reproduce.experiment import Answer, Experiment, Request
-from tinyalex.reproduce.looking import look
+from tinyalex.reproduce.experiment import Answer, Request, experiment
+from tinyalex.reproduce.training import look
 
 BATCH = 128
 
 
+@experiment(
+    "views",
+    "What do ten views and several networks bring?",
+    "ten views instead of one: 39.0 to 37.5 % top-1 and 18.3 to 17.0 % top-5 error on ILSVRC-2010 "
+    "(section 6, footnote); five networks instead of one, over ten views: 40.7 to 38.1 % and 18.2 "
+    "to 16.4 % on the validation images of ILSVRC-2012 (Table 2).",
+    "An error of one network is the mean over the networks, measured one by one. Intervals are for "
+    "the chance in which images are measured; all rows are measured on the same ones, so that a "
+    "difference can be real though intervals overlap.",
+)
 def views(request: Request, title: str) -> Answer:
     """Top-1 and top-5 error of each network by itself and of all averaged, over 1 and 10 views."""
     seeds = request.seeds or (2 if request.quick else 3)
@@ -31,42 +42,43 @@ def views(request: Request, title: str) -> Answer:
                 "been trained on. Give --data with such a folder, or --seeds 1."
             )
 
-    networks, dataset, how = look(request, seeds, check)
+    networks, dataset, setting = look(request, seeds, check)
+    split = dataset.require_val()
     groups = {"one network": [[network] for network in networks]}
     if len(networks) > 1:
         groups[f"{len(networks)} networks averaged"] = [networks]
-    found = {}
+    scores = {}
     for name, group in groups.items():
         for crops, seen in ((1, "1 view"), (10, "10 views")):
             request.say(f"  {name}, {seen}")
-            scores = [evaluate(nets, dataset.require_val(), BATCH, crops=crops) for nets in group]
-            found[f"{name}, {seen}"] = mean(scores)
-    images = len(dataset.require_val().labels)
-    how = f"{how}; {images:,} validation images"
-    rows = [
-        (label, *(t for error in errors(scores) for t in in_percent(error, images)))
-        for label, scores in found.items()
-    ]
+            scores[f"{name}, {seen}"] = mean(
+                [evaluate(n, split, BATCH, crops=crops, workers=request.workers) for n in group]
+            )
+    images = len(split.labels)
+    errors = {
+        label: [(error, *interval(error, images)) for error in (s.top1_error, s.top5_error)]
+        for label, s in scores.items()
+    }
+    rows = []
+    for label, both in errors.items():
+        row = [label]
+        for error, low, high in both:
+            row += [f"{100 * error:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"]
+        rows.append(row)
+    setting = f"{setting}; {images:,} validation images"
+    names = ("Top-1 error, percent", "Top-5 error, percent")
     return Answer(
-        figures.intervals(
-            {
-                label: [(error, *interval(error, images)) for error in errors(scores)]
-                for label, scores in found.items()
-            },
-            ("Top-1 error, percent", "Top-5 error, percent"),
-            title,
-            how,
-        ),
-        in_words(found, images),
-        how,
+        figures.intervals(errors, names, title, setting),
+        in_words(scores, images),
+        setting,
         ("", "top-1 error, %", "95 % interval", "top-5 error, %", "95 % interval"),
         rows,
-        {"scores": {label: asdict(scores) for label, scores in found.items()}},
+        {"scores": {label: asdict(s) for label, s in scores.items()}},
     )
 
 
-def mean(scores: list[Scores]) -> Scores:
-    """Of networks measured one by one on the same images."""
+def mean(scores: Sequence[Scores]) -> Scores:
+    """Mean over networks measured one by one on the same images."""
     count = len(scores)
     return Scores(
         scores[0].images,
@@ -76,43 +88,19 @@ def mean(scores: list[Scores]) -> Scores:
     )
 
 
-def errors(scores: Scores) -> tuple[float, float]:
-    """Top-1 and top-5."""
-    return scores.top1_error, scores.top5_error
-
-
-def in_percent(error: float, images: int) -> tuple[str, str]:
-    """The error, and from where to where its interval goes."""
-    low, high = interval(error, images)
-    return f"{100 * error:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
-
-
-def in_words(found: dict[str, Scores], images: int) -> str:
+def in_words(scores: Mapping[str, Scores], images: int) -> str:
     """What the views bring, and what the networks bring on top of them."""
-    labels = list(found)
+    labels = list(scores)
     texts = []
     for text, before, after in (
         ("Ten views instead of one take the top-1 error", 0, 1),
         (f"{labels[-1].split(',')[0]} take it", 1, 3),
     ):
         if after < len(labels):
-            a, b = (found[labels[i]].top1_error for i in (before, after))
+            a, b = (scores[labels[i]].top1_error for i in (before, after))
             (a_low, a_high), (b_low, b_high) = interval(a, images), interval(b, images)
             overlap = "overlap" if a_low <= b_high and b_low <= a_high else "do not overlap"
             texts.append(
                 f"{text} from {100 * a:.2f} to {100 * b:.2f} % (the 95 % intervals {overlap})"
             )
     return "; ".join(texts) + "."
-
-
-VIEWS = Experiment(
-    "views",
-    "What do ten views and several networks bring?",
-    "ten views instead of one: 39.0 to 37.5 % top-1 and 18.3 to 17.0 % top-5 error on ILSVRC-2010 "
-    "(section 6, footnote); five networks instead of one, over ten views: 40.7 to 38.1 % and 18.2 "
-    "to 16.4 % on the validation images of ILSVRC-2012 (Table 2).",
-    views,
-    "An error of one network is the mean over the networks, measured one by one. Intervals are for "
-    "the chance in which images are measured; all rows are measured on the same ones, so that a "
-    "difference can be real though intervals overlap.",
-)

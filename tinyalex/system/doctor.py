@@ -23,14 +23,14 @@ DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 
 @dataclass(frozen=True)
 class Part:
-    """Something that the GPU backend needs: what was found of it, or what to do about it."""
+    """Something that the GPU backend needs: what is there of it, or what to do about it."""
 
     name: str
-    found: str | None
+    present: str | None
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.name:<14} {self.found or f'missing: {self.remedy}'}"
+        return f"{self.name:<14} {self.present or f'missing: {self.remedy}'}"
 
 
 def report() -> tuple[str, bool]:
@@ -66,7 +66,7 @@ def simulated() -> bool:
 
 def missing(parts: Sequence[Part] | None = None) -> list[str]:
     """The names of what the GPU backend needs and this machine has not."""
-    return [part.name for part in (gpu_parts() if parts is None else parts) if not part.found]
+    return [part.name for part in (gpu_parts() if parts is None else parts) if not part.present]
 
 
 def gpu_parts() -> list[Part]:
@@ -79,7 +79,7 @@ def gpu_parts() -> list[Part]:
     retired = "" if redirected or not _version("numba-cuda") else "its .pth file was not read; "
     return [
         Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it"),
-        Part("CuPy", next(filter(None, map(_named, fitting)), None), pip),
+        Part("CuPy", next((f"{v} ({p})" for p in fitting if (v := _version(p))), None), pip),
         Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip),
         Part("cuBLAS", _library("cublas"), pip),
         Part("libNVVM", _library("nvvm"), pip),
@@ -115,11 +115,6 @@ def _library(name: str) -> str | None:
         return str(pathfinder.load_nvidia_dynamic_lib(name).abs_path)
     except pathfinder.DynamicLibNotFoundError:
         return None
-
-
-def _named(package: str) -> str | None:
-    version = _version(package)
-    return version and f"{version} ({package})"
 
 
 def _version(package: str) -> str | None:

@@ -92,7 +92,8 @@ class Recorder:
 
     def draw(self) -> None:
         """Draw the pictures of the run."""
-        draw.draw_all(self.run.folder, self.run.network, self.run.dataset)
+        run = self.run
+        draw.draw_all(run.folder, run.network, run.dataset, run.config.workers)
         self.drawn = time.monotonic()
 
     def diverged(self, what: str) -> DivergedError:
