@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import fusions
 import numpy as np
 import pytest
+from runs import few_images
 from test_compare import TINY, broken
 
 from tinyalex import reference
@@ -35,7 +36,8 @@ def no_simulator(monkeypatch):
 
 @pytest.fixture
 def mini(monkeypatch):
-    """A network that the simulator trains in a moment, in mini's place."""
+    """A network that the simulator trains in a moment, in mini's place, and few images."""
+    few_images(monkeypatch, 100)
     monkeypatch.setitem(ARCHITECTURES, "mini", replace(TINY, name="mini"))
 
 

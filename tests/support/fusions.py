@@ -1,14 +1,14 @@
 """Layers computed as one, made of a backend's primitives: what a fusion has to agree with."""
 
+import functools
 import inspect
-from functools import cache
 from types import SimpleNamespace
 
 import checks
 import numpy as np
 import strategies
 from hypothesis import strategies as st
-from strategies import STRIDES, BOOLEANS, between, drawn
+from strategies import BOOLEANS, STRIDES, between, drawn
 
 from tinyalex import reference
 from tinyalex.backend import Backend
@@ -124,7 +124,7 @@ ARGUMENTS = {
 }
 
 
-@cache
+@functools.cache
 def calls(op, fill):
     """Calls of a fusion or of a layer."""
     if op not in ARGUMENTS:

@@ -61,7 +61,7 @@ def _cast(argument, dtype):
 
 
 def drawn(function):
-    """The function as a strategy, made once for each `fill`: making one costs as much as drawing."""
+    """The function as a strategy, made once for each `fill`: that costs as much as drawing."""
     return cache(st.composite(function))
 
 
