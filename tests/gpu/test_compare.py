@@ -247,6 +247,7 @@ def alexnet_parameters():
     return initial_parameters(get_architecture("alexnet"), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpus", [(0,), (0, 0)])
 def test_a_whole_step_of_alexnet(gpus, alexnet_parameters, compiled):
     """60,965,224 parameters, by the source of the GPU's kernels."""

@@ -51,6 +51,7 @@ def test_equal_images_have_no_signal():
     assert all(signal.share < 1e-6 for signal in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "std"),
     [("alexnet", 0.053), ("paper", 0.0035), ("2012", 0.053)],
@@ -83,6 +84,7 @@ def test_a_loss_elsewhere_or_a_sound_signal_is_no_standstill():
     assert not stood_still("mini", math.log(10))
 
 
+@pytest.mark.slow
 def test_training_warns_and_writes_it_down(tmp_path, monkeypatch, capsys):
     few_images(monkeypatch, 2000)
     argv = ["train", "--arch", "mini+paper-init", "--max-steps", "101", "-b", "16"]
@@ -94,6 +96,7 @@ def test_training_warns_and_writes_it_down(tmp_path, monkeypatch, capsys):
     assert note["step"] == 100
 
 
+@pytest.mark.slow
 def test_summary_compares_the_networks(monkeypatch, capsys):
     monkeypatch.setattr(differences, "initial_signal", initial_signal)
     assert main(["summary", "--compare", "--json"]) == 0
