@@ -49,11 +49,13 @@ def composed(ops, run):
 
     def backward(dy, caches):
         parameters = ()
-        for kind, cache in zip(reversed(run), reversed(caches), strict=True):
+        below = (*reversed(run[:-1]), None)
+        for kind, next_kind, cache in zip(reversed(run), below, reversed(caches), strict=True):
             if kind == "augment":
                 return None, *parameters
-            gradients = checks.backward(ops, kind, dy, cache)
-            dy = gradients.pop("dx")
+            options = {"need_dx": False} if next_kind == "augment" else {}  # as in a network
+            gradients = checks.backward(ops, kind, dy, cache, **options)
+            dy = gradients.pop("dx", None)
             parameters = (*gradients.values(), *parameters)
         return (dy, *parameters) if parameters else dy
 
