@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import fusions
 import numpy as np
 import pytest
+from fusions import broken
 from runs import few_images
-from test_compare import TINY, broken
+from small import TINY
 
 from tinyalex import reference
 from tinyalex.cli.parser import main

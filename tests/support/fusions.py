@@ -35,6 +35,12 @@ def replaced(ops, **functions):
     return SimpleNamespace(**{name: getattr(ops, name) for name in OFFERED} | functions)
 
 
+def broken(op, change):
+    """The reference with a function whose result is changed."""
+    right = getattr(reference, op)
+    return with_fusions(reference, fusions={}, **{op: lambda *arguments: change(right(*arguments))})
+
+
 def composed(ops, run):
     """The forward and the backward of a run of layers, one after the other."""
 
