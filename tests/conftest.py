@@ -1,4 +1,4 @@
-"""Hypothesis profiles, and what stands in for a GPU where there is none.
+"""Hypothesis profiles, the order of the tests, and what stands in for a GPU where there is none.
 
 `dev` is quick, `ci` looks harder; `--hypothesis-profile` chooses one.
 """
@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tinyalex.system import memory
+
 # Numba reads this when it is imported, so asking Numba whether there is a GPU would be too late.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+memory.keep_freed()  # networks of gigabytes come and go, and not all of them by `get_backend`
 ON_GPU = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "0"
 
 settings.register_profile("dev", max_examples=20, deadline=None)
@@ -24,9 +27,21 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 def compiled(monkeypatch):
     """Kernels compiled, for the GPU or else for the CPU: layers of real size are no work then."""
     from tinyalex.gpu import device, launch
+    from tinyalex.reference import threads
 
+    # The reference, which they are compared with, takes 2.4 GB a thread for conv1's dx.
+    monkeypatch.setattr(threads, "_cores", 1)
     if device.SIMULATOR:
         monkeypatch.setattr(launch, "how", "njit")
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups then
+def pytest_collection_modifyitems(items):
+    """Slow tests first, so that at the end no core waits for one; one core compiles for all."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if "compiled" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("compiled"))
 
 
 def pytest_runtest_setup(item):
@@ -49,4 +64,5 @@ def pytest_terminal_summary(terminalreporter):
         for report in reports:
             for name, line in getattr(report, "user_properties", ()):
                 if name == "tell" and report.when == "call":
-                    terminalreporter.line(f"{report.nodeid.split('::')[-1]}: {line}")
+                    test, *_ = report.nodeid.split("::")[-1].split("@")  # its group follows
+                    terminalreporter.line(f"{test}: {line}")

@@ -40,6 +40,8 @@ def test_each_layer_has_its_times_and_its_products(capsys):
     assert "ratio" not in found
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 @WITH_TORCH
 def test_against_pytorch(capsys):
     assert main([*SMALL[:-1], "1", "--against", "torch", "--json"]) == 0

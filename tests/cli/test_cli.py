@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -40,8 +41,10 @@ def photos(tmp_path):
 
 @pytest.fixture
 def run(photos, tmp_path, capsys):
-    """A finished run on the photos."""
-    assert main(["train", "--data", str(photos), *TINY, "--output-dir", str(tmp_path / "run")]) == 0
+    """A finished run on the photos, without pictures."""
+    with mock.patch.object(Recorder, "draw"):
+        argv = ["train", "--data", str(photos), *TINY, "--output-dir", str(tmp_path / "run")]
+        assert main(argv) == 0
     capsys.readouterr()
     return tmp_path / "run"
 

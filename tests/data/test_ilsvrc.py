@@ -33,6 +33,7 @@ def check_labels(dataset: Dataset, made: Ilsvrc) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_from_the_tars(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,7 @@ pack.pack(Path(sys.argv[1]), Path(sys.argv[2]), 64, workers=2)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_costs_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (400, 400, 3), np.uint8)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from read_back import pixels, texts
 from runs import pictures, refused
-from test_show import pixels, texts
 
 from tinyalex import reference, reproduce
 from tinyalex.cli.parser import main

@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from PIL import Image, ImageColor
+from PIL import ImageColor
+from read_back import Pixels, pixels, texts
 
 from tinyalex.errors import WriteError
 from tinyalex.figures import canvas, run_figures
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def run(epochs: int, steps: int = 10, running: int = 0, val: bool = True) -> list[dict[str, Any]]:
@@ -35,27 +33,12 @@ def run(epochs: int, steps: int = 10, running: int = 0, val: bool = True) -> lis
     return records
 
 
-def pixels(figure: Figure, folder: Path) -> Pixels:
-    """What `save` writes, read back: uint8 (height, width, 3). Nothing reaches the border."""
-    canvas.save(figure, folder / "picture.png")
-    with Image.open(folder / "picture.png") as image:
-        assert image.format == "PNG"
-        picture = np.asarray(image.convert("RGB"))
-    for border in (picture[:8], picture[-8:], picture[:, :8], picture[:, -8:]):
-        assert (border == 255).all()
-    return picture
-
-
 def box(picture: Pixels, color: str | tuple[int, int, int]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the pixels of exactly that colour, the last two exclusive."""
     rgb = ImageColor.getrgb(color) if isinstance(color, str) else color
     y, x = np.nonzero((picture == rgb).all(axis=2))
     assert len(x), f"no pixel is {color}"
     return x.min(), y.min(), x.max() + 1, y.max() + 1
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(Text)]
 
 
 @pytest.mark.parametrize("val", [True, False])

@@ -75,6 +75,7 @@ def sizes(data: Augment):
     return data.size, data.scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("op", "name"),
     [
@@ -93,6 +94,7 @@ def test_fusions_at_the_sizes_of_alexnet(op, name):
         np.testing.assert_array_equal(value, expected[tensor])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("op", "name"),
     [*(("conv2d", name) for name in CONVOLUTIONS), *(("linear", name) for name in CONNECTED)],
@@ -106,12 +108,14 @@ def test_layers_at_the_sizes_of_alexnet(op, name):
         assert checks.relative_l2(value, expected[tensor]) <= checks.FULL_SIZE, tensor
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 def test_augment_at_the_size_of_alexnet():
     call = strategies.Call("augment", (*views(np.random.default_rng(0)), 227, 1.0), integers, 0)
     checks.agree(GPU, TRUTH, call, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("rows", [1, 2, 64, 65, 4096, 4097])
 def test_the_gradient_of_a_bias_adds_up_all_rows(rows):

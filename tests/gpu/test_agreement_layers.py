@@ -100,6 +100,7 @@ def call_of(op, name, fill):
     return strategies.Call(op, (x, *arguments), fill, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("op", "name"),
     [
@@ -119,6 +120,7 @@ def test_layers_at_the_sizes_of_alexnet(op, name):
         assert checks.relative_l2(value, expected[tensor]) <= checks.FULL_SIZE, tensor
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 def test_the_update_of_as_many_parameters_as_alexnet_has():
     shapes = [p.shape for layer in ROWS.values() for p in layer.trained.values()]

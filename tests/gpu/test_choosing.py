@@ -14,7 +14,9 @@ from types import SimpleNamespace
 import fusions
 import numpy as np
 import pytest
-from test_compare import TINY, broken
+from fusions import broken
+from runs import few_images
+from small import TINY
 
 from tinyalex import reference
 from tinyalex.cli.parser import main
@@ -35,7 +37,8 @@ def no_simulator(monkeypatch):
 
 @pytest.fixture
 def mini(monkeypatch):
-    """A network that the simulator trains in a moment, in mini's place."""
+    """A network that the simulator trains in a moment, in mini's place, and few images."""
+    few_images(monkeypatch, 100)
     monkeypatch.setitem(ARCHITECTURES, "mini", replace(TINY, name="mini"))
 
 

@@ -9,35 +9,21 @@ import math
 import fusions
 import numpy as np
 import pytest
+from fusions import broken
+from small import TINY
 
 from tinyalex import reference
 from tinyalex.cli.parser import main
 from tinyalex.errors import DifferenceError
 from tinyalex.judge import compare
 from tinyalex.net.draws import initial_parameters, training_draws
-from tinyalex.net.layers import LRN, Augment, Conv2d, Dropout, Linear, MaxPool, ReLU
+from tinyalex.net.layers import MaxPool
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
-from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe, get_architecture
+from tinyalex.net.presets import ARCHITECTURES, get_architecture
 from tinyalex.net.step import train_step
 from tinyalex.system import backends
 from tinyalex.system.backends import get_backend
-
-# AlexNet's kinds of rows, towers and exchanges, on few enough numbers for the simulator.
-TINY = Architecture(
-    "tiny",
-    "for tests",
-    (
-        Augment("data", size=14, image_size=16),
-        *(Conv2d("conv1", 8, size=3, stride=2, init_std=0.05), ReLU("relu1")),
-        *(LRN("norm1", n=3, alpha=1e-3, groups=2), MaxPool("pool1", 3, 2, ceil=True)),
-        *(Conv2d("conv2", 8, size=3, pad=1, groups=2, init_std=0.15), ReLU("relu2")),
-        *(Conv2d("conv3", 8, size=3, pad=1, init_std=0.12), ReLU("relu3"), MaxPool("pool3", 2, 1)),
-        *(Linear("fc6", 16, init_std=0.15), ReLU("relu6"), Dropout("drop6")),
-        Linear("fc8", 10, init_std=0.1),
-    ),
-    Recipe(epochs=1, batch_size=2, lr=1e-3),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -62,14 +48,6 @@ def differences(architecture, ops, count=2, seed=0, parameters=None, precision="
     draws = training_draws(architecture, count, np.eye(3), seed, 0, 0)
     comparison = compare.Comparison(*pair(architecture, ops, parameters), precision)
     return list(comparison.step(images, labels, draws, lr=0.01))
-
-
-def broken(op, change):
-    """The reference with a function whose result is changed."""
-    right = getattr(reference, op)
-    return fusions.with_fusions(
-        reference, fusions={}, **{op: lambda *arguments: change(right(*arguments))}
-    )
 
 
 def first(change):
@@ -247,6 +225,7 @@ def alexnet_parameters():
     return initial_parameters(get_architecture("alexnet"), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpus", [(0,), (0, 0)])
 def test_a_whole_step_of_alexnet(gpus, alexnet_parameters, compiled):
     """60,965,224 parameters, by the source of the GPU's kernels."""

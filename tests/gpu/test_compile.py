@@ -52,6 +52,7 @@ def test_every_kernel_is_kept_under_a_name_of_its_own():
     ) == 3 * len(names)
 
 
+@pytest.mark.slow
 def test_kernels_compile_to_single_precision_in_registers(compiled_kernels):
     for kernel in compiled_kernels:
         print("{kernel:36} {arch} {registers:4} registers".format(**kernel))

@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from runs import few_images
 
 from tinyalex.cli.parser import main
 from tinyalex.gpu import device, gemm, launch
@@ -200,6 +201,7 @@ def test_a_run_gives_a_steps_memory_back_before_the_next(uncomputed, tmp_path, m
 
     monkeypatch.setattr(device, "unwritten", lambda a: a.fill(0) or a)
     monkeypatch.setattr(Recorder, "step", count)
+    few_images(monkeypatch, 100)
     argv = ["train", "--backend", "gpu", "--arch", "mini", "-b", "8", "--max-steps", "4"]
     with device.counting():
         assert main([*argv, "--output-dir", str(tmp_path / "run")]) == 0

@@ -67,6 +67,7 @@ def test_the_tests_have_a_kind(kind):
     assert kind in strategies.ARGUMENTS, "tests/support/strategies.py: ARGUMENTS"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("kind", KINDS)
 def test_pytorch_has_a_kind(kind):
     pytest.importorskip("torch", reason="PyTorch, the judge here, is not installed")
@@ -110,6 +111,7 @@ def test_a_layer_that_a_backend_lacks_is_a_mistake_of_the_user():
         plan(rows, get_backend("reference"))
 
 
+@pytest.mark.torch
 def test_a_layer_that_pytorch_lacks_is_a_mistake_of_the_user():
     torch = pytest.importorskip("torch", reason="PyTorch, the judge here, is not installed")
     from tinyalex.judge.torch_twin import Twin

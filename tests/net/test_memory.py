@@ -21,6 +21,7 @@ print(after.ru_minflt - before.ru_minflt, platform.libc_ver()[0] or "another")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="this is about the allocator of Linux")
 def test_a_step_uses_the_memory_of_the_one_before_it():
     """Page by page, what the system clears for it: one array alone would be 32 pages at least."""

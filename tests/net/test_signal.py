@@ -2,20 +2,26 @@
 
 import json
 import math
+from functools import cache
 
 import numpy as np
 import pytest
+from runs import few_images
 
 from tinyalex import reference
 from tinyalex.cli.parser import main
 from tinyalex.data import open_data
-from tinyalex.measure.image_signal import image_signal, initial_signal
+from tinyalex.measure import image_signal as image_signal_module
+from tinyalex.measure.image_signal import image_signal
 from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.network import Network
 from tinyalex.net.presets import get_architecture
-from tinyalex.reports.differences import COMPARED
+from tinyalex.reports import differences
 from tinyalex.runs.progress import Progress
 from tinyalex.training.standstill import Standstill
+
+pytestmark = pytest.mark.xdist_group("signal")  # of networks as large as AlexNet: seconds each
+initial_signal = cache(image_signal_module.initial_signal)
 
 
 def network(name):
@@ -46,6 +52,7 @@ def test_equal_images_have_no_signal():
     assert all(signal.share < 1e-6 for signal in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "std"),
     [("alexnet", 0.053), ("paper", 0.0035), ("2012", 0.053)],
@@ -57,10 +64,10 @@ def test_signal_of_the_presets(name, std):
 
 
 def stood_still(name, loss):
-    progress, told = Progress(), []
+    progress, told, shown = Progress(), [], images(8)
     standstill = Standstill(network(name), progress)
     for progress.step in range(1, 3 * Standstill.STEPS + 1):
-        if text := standstill.after_step(loss, images(8)):
+        if text := standstill.after_step(loss, shown):
             told.append((progress.step, text))
     return told
 
@@ -78,7 +85,9 @@ def test_a_loss_elsewhere_or_a_sound_signal_is_no_standstill():
     assert not stood_still("mini", math.log(10))
 
 
-def test_training_warns_and_writes_it_down(tmp_path, capsys):
+@pytest.mark.slow
+def test_training_warns_and_writes_it_down(tmp_path, monkeypatch, capsys):
+    few_images(monkeypatch, 2000)
     argv = ["train", "--arch", "mini+paper-init", "--max-steps", "101", "-b", "16"]
     assert main([*argv, "--output-dir", str(tmp_path)]) == 0
     assert "The loss has stood at 2.3" in capsys.readouterr().out
@@ -88,14 +97,16 @@ def test_training_warns_and_writes_it_down(tmp_path, capsys):
     assert note["step"] == 100
 
 
-def test_summary_compares_the_networks(capsys):
+@pytest.mark.slow
+def test_summary_compares_the_networks(monkeypatch, capsys):
+    monkeypatch.setattr(differences, "initial_signal", initial_signal)
     assert main(["summary", "--compare", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert tuple(found["networks"]) == tuple(found["signal"]) == COMPARED
-    differences = {d["aspect"]: d["values"] for d in found["differences"]}
-    assert differences["initial std of conv1 to conv5"]["paper"] == "0.01 0.01 0.01 0.01 0.01"
-    assert differences["input, pixels"]["2012"] == "224, 3 zeros right and below"
-    assert differences["layer 1"]["2012"] == "conv, norm, pool, ReLU"
+    assert tuple(found["networks"]) == tuple(found["signal"]) == differences.COMPARED
+    values = {d["aspect"]: d["values"] for d in found["differences"]}
+    assert values["initial std of conv1 to conv5"]["paper"] == "0.01 0.01 0.01 0.01 0.01"
+    assert values["input, pixels"]["2012"] == "224, 3 zeros right and below"
+    assert values["layer 1"]["2012"] == "conv, norm, pool, ReLU"
     assert all(d["source"] and len(set(d["values"].values())) > 1 for d in found["differences"])
     assert found["signal"]["alexnet"]["fc8"]["share"] > 5 * found["signal"]["paper"]["fc8"]["share"]
 

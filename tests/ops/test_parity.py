@@ -24,6 +24,9 @@ import torch.nn.functional as F  # noqa: E402
 from tinyalex.judge import torch_twin  # noqa: E402
 from tinyalex.judge.torch_twin import nchw  # noqa: E402
 
+pytestmark = pytest.mark.torch
+torch.set_num_threads(1)  # its threads would spin, waiting for the cores that other tests are on
+
 
 def nhwc(x):
     """PyTorch's order of the axes as ours."""
@@ -161,6 +164,7 @@ class Pair:
             yield name, self.twin.convert(name, value), self.twin.parameters[name].detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch_size", "steps"),
     [
@@ -208,6 +212,7 @@ def test_the_answer_of_a_network_in_evaluation(name):
     assert checks.relative(ours, theirs) <= checks.STEPS
 
 
+@pytest.mark.slow
 def test_a_step_of_alexnet_in_float32():
     pair = Pair(get_architecture("alexnet"), np.float32)
     loss, twin_loss, gradients = pair.step(batch_size=8, step=0)

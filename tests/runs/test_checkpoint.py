@@ -157,6 +157,7 @@ def test_another_format_is_named(saved, tmp_path):
 # Damage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["anywhere", "outside of the numbers"])
 def test_a_flipped_bit_is_refused_or_changes_nothing(where, state, saved, tmp_path, tell):
     """What lies outside of the numbers is headers, names, `meta` and zip's table of contents.
@@ -397,6 +398,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded as Linux does it")
 def test_a_file_that_would_fill_the_memory_is_refused_before_it_does(saved, tmp_path):
     """1 GiB and 4 TB in 256 MiB: a refusal for want of memory would have other words."""
@@ -529,6 +531,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from(list(FIELDS | OF_PROGRESS)), VALUES)
 def test_any_value_in_the_description_does_no_harm(folder, name, value):
     path = folder / "meta.npz"

@@ -69,6 +69,7 @@ def attacked(tmp_path, count, *names):
     return json.loads(process.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, tell):
     found = attacked(tmp_path, KILLS, "SIGKILL")
@@ -80,6 +81,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, tell):
     assert found["landed"]["save"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_end(tmp_path, tell):
     found = attacked(tmp_path, KILLS // 2, "SIGINT", "SIGTERM")

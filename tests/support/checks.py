@@ -109,10 +109,13 @@ def updated(ops, arguments, dtype) -> list:
     return [ops.to_numpy(a) for a in weights + velocities]
 
 
-def backward(ops, op, dy, cache) -> dict:
-    """The gradients of a layer, under their names; the loss takes no dy, and images have no dx."""
+def backward(ops, op, dy, cache, **options) -> dict:
+    """The gradients of a layer, under their names; the loss takes no dy, and images have no dx.
+
+    options: of the backend's function, as need_dx.
+    """
     function = getattr(ops, f"{op}_backward")
-    gradients = function(cache) if op == "softmax_cross_entropy" else function(dy, cache)
+    gradients = function(cache) if op == "softmax_cross_entropy" else function(dy, cache, **options)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     named = zip(("dx", "dw", "db"), gradients, strict=False)
     return {name: gradient for name, gradient in named if gradient is not None}

@@ -1,5 +1,6 @@
 """Layers computed as one, made of a backend's primitives: what a fusion has to agree with."""
 
+import functools
 import inspect
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import checks
 import numpy as np
 import strategies
 from hypothesis import strategies as st
+from strategies import BOOLEANS, STRIDES, between, drawn
 
 from tinyalex import reference
 from tinyalex.backend import Backend
@@ -33,6 +35,12 @@ def replaced(ops, **functions):
     return SimpleNamespace(**{name: getattr(ops, name) for name in OFFERED} | functions)
 
 
+def broken(op, change):
+    """The reference with a function whose result is changed."""
+    right = getattr(reference, op)
+    return with_fusions(reference, fusions={}, **{op: lambda *arguments: change(right(*arguments))})
+
+
 def composed(ops, run):
     """The forward and the backward of a run of layers, one after the other."""
 
@@ -47,11 +55,13 @@ def composed(ops, run):
 
     def backward(dy, caches):
         parameters = ()
-        for kind, cache in zip(reversed(run), reversed(caches), strict=True):
+        below = (*reversed(run[:-1]), None)
+        for kind, next_kind, cache in zip(reversed(run), below, reversed(caches), strict=True):
             if kind == "augment":
                 return None, *parameters
-            gradients = checks.backward(ops, kind, dy, cache)
-            dy = gradients.pop("dx")
+            options = {"need_dx": False} if next_kind == "augment" else {}  # as in a network
+            gradients = checks.backward(ops, kind, dy, cache, **options)
+            dy = gradients.pop("dx", None)
             parameters = (*gradients.values(), *parameters)
         return (dy, *parameters) if parameters else dy
 
@@ -72,30 +82,30 @@ def no_kink_near(call):
     return bool((np.abs(z) > checks.SUMS * np.finfo(np.float32).eps * terms).all())
 
 
-@st.composite
+@drawn
 def linear_relu_dropout(draw, fill):
     x, w, b = draw(strategies.linear(fill))
     mask = np.random.default_rng(draw(strategies.SEEDS)).integers(0, 2, (len(x), len(w)), np.uint8)
-    return x, w, b, draw(st.sampled_from((mask, None))), draw(strategies.factors(fill))
+    return x, w, b, mask if draw(BOOLEANS) else None, draw(strategies.factors(fill))
 
 
-@st.composite
+@drawn
 def augment_conv2d_relu(draw, fill):
     *views, size, scale = draw(strategies.augment(fill))
-    stride, pad, ceil = draw(st.tuples(st.integers(1, 4), st.integers(0, 2), st.booleans()))
-    groups = draw(st.sampled_from((1, 3)))
-    kh, kw = (draw(st.integers(1, 4 if ceil else min(4, size + 2 * pad))) for _ in "hw")
-    O = groups * draw(st.integers(1, 3))
+    stride, pad, ceil = draw(STRIDES), draw(between(0, 2)), draw(BOOLEANS)
+    groups = 3 if draw(BOOLEANS) else 1
+    kh, kw = (draw(between(1, 4 if ceil else min(4, size + 2 * pad))) for _ in "hw")
+    O = groups * draw(between(1, 3))
     rng = np.random.default_rng(draw(strategies.SEEDS))
     w = fill(rng, (O, kh, kw, 3 // groups))
     return *views, size, scale, w, fill(rng, (O,)), stride, pad, groups, ceil
 
 
-@st.composite
+@drawn
 def lrn_max_pool(draw, fill):
     x, *normalisation = draw(strategies.lrn(fill))
-    ceil, stride = draw(st.booleans()), draw(st.integers(1, 4))
-    size = draw(st.integers(1, 4 if ceil else min(4, *x.shape[1:3])))
+    ceil, stride = draw(BOOLEANS), draw(STRIDES)
+    size = draw(between(1, 4 if ceil else min(4, *x.shape[1:3])))
     return x, *normalisation, size, stride, ceil
 
 
@@ -122,6 +132,7 @@ ARGUMENTS = {
 }
 
 
+@functools.cache
 def calls(op, fill):
     """Calls of a fusion or of a layer."""
     if op not in ARGUMENTS:

@@ -25,12 +25,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import matplotlib.figure  # noqa: F401  so that no child has to import it
+import matplotlib.backends.backend_agg
 from runs import pictures, records, saved
 
+import tinyalex.data.opening
+import tinyalex.reference
 from tinyalex.cli.parser import main
 from tinyalex.runs import checkpoint
 from tinyalex.training import loop, recorder
+
+FOR_THE_CHILDREN = matplotlib.backends.backend_agg, tinyalex.data.opening, tinyalex.reference
+"""What none of them should have to import."""
 
 # The parts of a run by their letters, and how many seconds to wait at most once one has begun.
 PARTS = {"begin": 0.03, "train": 0.02, "save": 0.008, "epoch": 0.02, "draw": 0.3}

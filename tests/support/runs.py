@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tinyalex.cli.parser import main
+from tinyalex.data import builtin
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config
@@ -38,6 +40,12 @@ def pictures(folder: Path, train: int, val: int, size: int = 32) -> Path:
                 noise = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
                 noise.save(folder / split / name / f"{i:02}.png")
     return folder
+
+
+def few_images(monkeypatch: Any, count: int) -> None:
+    """So many of the 10,000 built-in images to train on: their mean alone would take seconds."""
+    fewer = partial(builtin.builtin_dataset, training_images=count)
+    monkeypatch.setattr(builtin, "builtin_dataset", fewer)
 
 
 def trained(config: Config, resume: Path | None = None) -> Run:

@@ -39,6 +39,22 @@ EVERY_KIND = Architecture(
     Recipe(epochs=1),
 )
 
+TINY = Architecture(
+    "tiny",
+    "for tests",
+    (
+        Augment("data", size=14, image_size=16),
+        *(Conv2d("conv1", 8, size=3, stride=2, init_std=0.05), ReLU("relu1")),
+        *(LRN("norm1", n=3, alpha=1e-3, groups=2), MaxPool("pool1", 3, 2, ceil=True)),
+        *(Conv2d("conv2", 8, size=3, pad=1, groups=2, init_std=0.15), ReLU("relu2")),
+        *(Conv2d("conv3", 8, size=3, pad=1, init_std=0.12), ReLU("relu3"), MaxPool("pool3", 2, 1)),
+        *(Linear("fc6", 16, init_std=0.15), ReLU("relu6"), Dropout("drop6")),
+        Linear("fc8", 10, init_std=0.1),
+    ),
+    Recipe(epochs=1, batch_size=2, lr=1e-3),
+)
+"""AlexNet's kinds of rows, towers and exchanges, on few enough numbers for the simulator."""
+
 
 def shrunk(architecture: Architecture) -> Architecture:
     """The same rows with an eighth of the channels and 32 hidden neurons: a step is milliseconds.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,18 @@ def _cast(argument, dtype):
     return argument.astype(dtype) if floating else argument
 
 
+def drawn(function):
+    """The function as a strategy, made once for each `fill`: that costs as much as drawing."""
+    return cache(st.composite(function))
+
+
+@cache
+def between(least, most):
+    """An integer."""
+    return st.integers(least, most)
+
+
+@cache
 def factors(fill):
     """A factor; with `integers` one that keeps products exact."""
     exact = st.sampled_from((0.0, 0.25, 0.5, 1.0, 2.0))
@@ -68,21 +81,23 @@ def factors(fill):
 BATCHES = st.sampled_from((1, 2, 3, 9))  # 9 images, if cut, are more than one to a piece
 SIDES = st.integers(1, 8)
 SEEDS = st.integers(0, 2**32 - 1)
+BOOLEANS = st.booleans()
+STRIDES = st.integers(1, 4)
 
 
-@st.composite
+@drawn
 def maps(draw, fill, sides=SIDES, channels=5):
     """A generator and activations (N, H, W, C)."""
     rng = np.random.default_rng(draw(SEEDS))
-    shape = draw(st.tuples(BATCHES, sides, sides, st.integers(1, channels)))
+    shape = draw(BATCHES), draw(sides), draw(sides), draw(between(1, channels))
     return rng, fill(rng, shape)
 
 
-@st.composite
+@drawn
 def augment(draw, fill):
     rng = np.random.default_rng(draw(SEEDS))
     N, image_size = draw(BATCHES), draw(SIDES)
-    size = draw(st.integers(1, image_size))
+    size = draw(between(1, image_size))
     images = rng.integers(0, 256, (N, image_size, image_size, 3), np.uint8)
     mean = 100 + 20 * fill(rng, (image_size, image_size, 3))
     corner = rng.integers(0, image_size - size + 1, (N, 2), np.int32)
@@ -90,86 +105,93 @@ def augment(draw, fill):
     return images, mean, corner, flip, fill(rng, (N, 3)), size, draw(factors(fill))
 
 
-@st.composite
+@drawn
 def conv2d(draw, fill):
-    groups, kh, kw = (draw(st.integers(1, top)) for top in (3, 4, 4))
-    stride, pad, ceil = draw(st.tuples(st.integers(1, 4), st.integers(0, 2), st.booleans()))
-    H, W = (draw(st.integers(1 if ceil else max(1, k - 2 * pad), 8)) for k in (kh, kw))
-    C, O = (draw(st.integers(1, 3)) * groups for _ in "CO")
+    groups, kh, kw = (draw(between(1, most)) for most in (3, 4, 4))
+    stride, pad, ceil = draw(STRIDES), draw(between(0, 2)), draw(BOOLEANS)
+    H, W = (draw(between(1 if ceil else max(1, k - 2 * pad), 8)) for k in (kh, kw))
+    C, O = (draw(between(1, 3)) * groups for _ in "CO")
     rng = np.random.default_rng(draw(SEEDS))
     x = fill(rng, (draw(BATCHES), H, W, C))
     w = fill(rng, (O, kh, kw, C // groups))
     return x, w, fill(rng, (O,)), stride, pad, groups, ceil
 
 
-@st.composite
+@drawn
 def relu(draw, fill):
     _, x = draw(maps(fill))
-    return (x if draw(st.booleans()) else x.reshape(len(x), -1),)
+    return (x if draw(BOOLEANS) else x.reshape(len(x), -1),)
 
 
 tanh = relu
 
 
-@st.composite
+NORMALISATIONS = st.tuples(
+    st.integers(1, 6),  # n
+    st.floats(0.5, 3),  # k
+    st.just(0.0) | st.floats(1e-5, 1),  # alpha
+    st.just(0.75) | st.floats(0.1, 1.5),  # beta; for .75 the reference takes square roots
+)
+
+
+@drawn
 def lrn(draw, fill):
-    rng, groups = np.random.default_rng(draw(SEEDS)), draw(st.integers(1, 3))
-    N, H, W, C = draw(st.tuples(BATCHES, SIDES, SIDES, st.integers(1, 7)))
-    return fill(rng, (N, H, W, groups * C)), *draw(_normalisation()), groups
+    rng, groups = np.random.default_rng(draw(SEEDS)), draw(between(1, 3))
+    shape = draw(BATCHES), draw(SIDES), draw(SIDES), groups * draw(between(1, 7))
+    return fill(rng, shape), *draw(NORMALISATIONS), groups
 
 
-@st.composite
+@drawn
 def lrn_map(draw, fill):
     _, x = draw(maps(fill))
-    return x, *draw(_normalisation())
+    return x, *draw(NORMALISATIONS)
 
 
-def _normalisation():
-    n, k = st.integers(1, 6), st.floats(0.5, 3)
-    alpha = st.just(0.0) | st.floats(1e-5, 1)
-    beta = st.just(0.75) | st.floats(0.1, 1.5)  # for .75 the reference takes square roots
-    return st.tuples(n, k, alpha, beta)
-
-
-@st.composite
+@drawn
 def max_pool(draw, fill):
-    size, stride, ceil = draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.booleans()))
-    _, x = draw(maps(fill, st.integers(1 if ceil else size, 9), channels=3))
+    size, stride, ceil = draw(between(1, 4)), draw(STRIDES), draw(BOOLEANS)
+    _, x = draw(maps(fill, between(1 if ceil else size, 9), channels=3))
     return x, size, stride, ceil
 
 
 avg_pool = max_pool
 
 
-@st.composite
+@drawn
 def linear(draw, fill):
-    rng, x = draw(maps(fill, st.integers(1, 3)))
-    if draw(st.booleans()):
+    rng, x = draw(maps(fill, between(1, 3)))
+    if draw(BOOLEANS):
         x = x.reshape(len(x), -1)
-    O = draw(st.integers(1, 12))
+    O = draw(between(1, 12))
     return x, fill(rng, (O, x[0].size)), fill(rng, (O,))
 
 
-@st.composite
+@drawn
 def dropout(draw, fill):
     rng, x = draw(maps(fill))
-    masks = (None, rng.integers(0, 2, (len(x), x[0].size), np.uint8))
-    return x, draw(st.sampled_from(masks)), draw(factors(fill))
+    keep = rng.integers(0, 2, (len(x), x[0].size), np.uint8)
+    return x, keep if draw(BOOLEANS) else None, draw(factors(fill))
 
 
-@st.composite
+CLASSES = st.integers(1, 12) | st.just(70)
+SPREADS = st.sampled_from((1, 1, 100))  # of the logits
+
+
+@drawn
 def softmax_cross_entropy(draw, fill):
     rng = np.random.default_rng(draw(SEEDS))
-    N, classes = draw(BATCHES), draw(st.integers(1, 12) | st.just(70))
-    size = draw(st.sampled_from((1, 1, 100)))
-    return size * fill(rng, (N, classes)), rng.integers(0, classes, N, np.int32)
+    N, classes = draw(BATCHES), draw(CLASSES)
+    return draw(SPREADS) * fill(rng, (N, classes)), rng.integers(0, classes, N, np.int32)
 
 
-@st.composite
+PARAMETERS = st.lists(st.sampled_from(((3,), (4, 2), (2, 3, 1, 2))), min_size=1, max_size=4)
+
+
+@drawn
 def sgd_update(draw, fill):
     """Weights, gradients, velocities, rates, momentum, decays: of several parameters."""
     rng = np.random.default_rng(draw(SEEDS))
-    shapes = draw(st.lists(st.sampled_from(((3,), (4, 2), (2, 3, 1, 2))), min_size=1, max_size=4))
+    shapes = draw(PARAMETERS)
     weights, gradients, velocities = ([fill(rng, s) for s in shapes] for _ in range(3))
     rates, decays = ([draw(factors(fill)) for _ in shapes] for _ in range(2))
     return weights, gradients, velocities, rates, draw(factors(fill)), decays
@@ -191,6 +213,7 @@ ARGUMENTS = {
 """The strategy of each layer's arguments. `sgd_update` is no layer and stands apart."""
 
 
+@cache
 def calls(op, fill):
     """Calls of a layer."""
     return st.builds(Call, st.just(op), ARGUMENTS[op](fill), st.just(fill), SEEDS)
