@@ -209,10 +209,10 @@ def test_kill_9_costs_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.M
             open_dataset(target, 64)
     print(f"{kills} kills, {done} of {len(tree)} images done at the last")
 
-    from tinyalex.data.formats import folders
+    from tinyalex.data import decode as module
 
-    decode, decoded = folders.decode, []
-    monkeypatch.setattr(folders, "decode", lambda *a: decoded.append(a[2]) or decode(*a))
+    decode, decoded = module.decode, []
+    monkeypatch.setattr(module, "decode", lambda *a: decoded.append(a[2]) or decode(*a))
     pack(source, target, 64, workers=2)
     assert len(decoded) == len(tree) - done
     pack(source, tmp_path / "whole", 64, workers=1)

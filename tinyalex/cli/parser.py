@@ -127,7 +127,7 @@ def _train(command: Command) -> None:
 
 
 GROUPS = {
-    "data": ("data", "on_bad_image", "max_pixels", "workers"),
+    "data": ("data", "classes_at", "on_bad_image", "max_pixels", "workers"),
     "network": ("arch", "weights"),
     "recipe": ("epochs", "max_steps", *RECIPE[1:], "seed"),
     "hardware": ("backend", "gpus", "precision", "check_every"),
@@ -160,6 +160,7 @@ def _eval(command: Command) -> None:
     )
     sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
+    _add_classes_at(sub)
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     _whole(sub, "-b", "--batch-size", default=128, help="images at once")
     _whole(sub, "-j", "--workers", least=0, default=2, help="decoding threads")
@@ -270,6 +271,7 @@ def _add_data(parser: Parser) -> None:
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
     _whole(sub, "--size", default=256, help="pixels (default: 256)")
+    _add_classes_at(sub)
     _add_decoding(sub)
     sub.add_argument(
         "--on-bad-image",
@@ -283,8 +285,14 @@ def _add_data(parser: Parser) -> None:
     sub.set_defaults(run=commands.do_data_check, parser=sub)
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
+    _add_classes_at(sub)
     _add_decoding(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_classes_at(parser: Parser) -> None:
+    field = Config.__dataclass_fields__["classes_at"]
+    _whole(parser, "--classes-at", help=field.metadata["help"])
 
 
 def _add_decoding(parser: Parser) -> None:

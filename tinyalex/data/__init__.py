@@ -16,6 +16,7 @@ def open_data(
     hold_out: bool = True,
     max_pixels: int | None = None,
     on_bad_image: str = "error",
+    classes_at: int | None = None,
 ) -> Dataset:
     """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
 
@@ -23,6 +24,8 @@ def open_data(
     validation folder. classes: label by these names, a checkpoint's, instead of by the folders'.
     max_pixels: larger pictures are bad, and are not decoded; None is the default, 64 million.
     on_bad_image: `error` raises when one is read, `skip` finds them all now and leaves them out.
+    classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
+    names of the folders.
     Raises DataError.
     """
     if path is None:
@@ -40,4 +43,5 @@ def open_data(
         hold_out=hold_out,
         max_pixels=max_pixels,
         on_bad_image=on_bad_image,
+        classes_at=classes_at,
     )

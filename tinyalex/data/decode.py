@@ -12,6 +12,7 @@ Every kind of file has one defined result:
     EXIF orientation                         applied, also to TIFF; broken EXIF counts as none
     animation, several pages                 the first frame
     truncated, empty, not an image           DataError
+    AVIF, JPEG 2000, HEIC, JPEG XL           read where Pillow or a package beside it can
 
 Then the centre square, as large as the picture allows, is resized to `size`, antialiased (bilinear,
 its support widened by the scale). That is "short side to `size`, then centre crop" in one step, of
@@ -20,26 +21,49 @@ which no intermediate picture can become huge.
 
 from __future__ import annotations
 
+import importlib
 import io
+import re
 import struct
 import threading
 import warnings
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from tinyalex.data.magic import HEAD, picture_format
 from tinyalex.errors import DataError
 
 # Named, so that no other of Pillow's readers meets a stranger's file: EPS would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Formats that not every Pillow reads: by the name in `magic` the name of Pillow's reader, its module,
+# and the package in which that is.
+_MORE = {
+    "AVIF": ("AVIF", "PIL.AvifImagePlugin", "pillow>=11.3"),
+    "JPEG 2000": ("JPEG2000", "PIL.Jpeg2KImagePlugin", "pillow"),
+    "HEIC": ("HEIF", "pillow_heif", "pillow-heif"),
+    "JPEG XL": ("JXL", "pillow_jxl", "pillow-jxl-plugin"),
+}
+# Files so named are images; of those without a suffix the first bytes tell.
+SUFFIX_FORMAT = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "JPEG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".ppm", ".pgm"), "PPM"),
+    **dict.fromkeys((".heic", ".heif"), "HEIF"),
+    **dict.fromkeys((".jp2", ".j2k"), "JPEG2000"),
+    **{f".{name.lower()}": name for name in ("PNG", "BMP", "GIF", "WEBP", "AVIF", "JXL")},
+}
+SUFFIXES = tuple(SUFFIX_FORMAT)
 # Pillow takes 4 bytes a pixel, and as many again to turn or convert a picture; for a progressive
 # JPEG some 10 in all, for WebP 16. So this limit is 512 MB, or 1 GB. Pillow refuses 179 million.
 MAX_PIXELS = 64_000_000
 STRIP = 2**18  # pixels that are converted at once, so that their copies take little memory
 
+# The header of a frame: its length of 11 or 17 bytes, and the bits of a sample.
+_TWELVE_BITS = re.compile(rb"\xff[\xc0-\xc2]\x00[\x0b\x11]\x0c")
 _WHITE = {"I": 65535, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I;16N": 65535, "F": 1}
 _ALPHA = ("LA", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112  # the EXIF tag; 1 means upright
@@ -67,7 +91,7 @@ def decode(
         raise DataError(f"{name} is empty (0 bytes). Remove it, or fetch it again.")
     try:
         with pillow_silent:
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = opened(data, name)
             limit = MAX_PIXELS if max_pixels is None else max_pixels
             if image.width * image.height > limit:
                 raise DataError(
@@ -81,11 +105,6 @@ def decode(
         raise
     except Image.DecompressionBombError as cause:
         raise DataError(f"{name} is too large: {cause} Make it smaller.") from cause
-    except UnidentifiedImageError as cause:
-        raise DataError(
-            f"{name} is damaged, or not an image in a format that is read here "
-            f"({', '.join(FORMATS)}). Remove it, or convert it to JPEG or PNG."
-        ) from cause
     except Exception as cause:  # damaged bytes surface from Pillow as almost anything
         raise DataError(
             f"{name} cannot be decoded: {cause or type(cause).__name__}. "
@@ -100,6 +119,55 @@ def decode_opened(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
             return centre_square(_rgb(_upright(image)), size)
     except Exception as cause:
         raise DataError(f"The image cannot be decoded: {cause or type(cause).__name__}.") from cause
+
+
+def opened(data: bytes, name: str) -> Image.Image:
+    """The image in `data`, of which no pixel is decoded yet.
+
+    Raises DataError that names the format if it is none that can be read here.
+    """
+    kind = picture_format(data[:HEAD])
+    formats = FORMATS
+    if kind in _MORE:
+        reader, module, package = _MORE[kind]
+        try:
+            register = getattr(importlib.import_module(module), "register_heif_opener", None)
+        except ImportError:
+            raise DataError(
+                f"{name} is a picture in the format {kind}, which needs a package that is not "
+                f"there: pip install '{package}'. Or convert it to JPEG or PNG."
+            ) from None
+        if register:  # other plugins do so when they are imported
+            register()
+        formats = (reader,)
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError as cause:
+        if kind is None:
+            what = f"damaged, or not an image in a format that is read here ({', '.join(FORMATS)})"
+        elif kind in _MORE:
+            what = f"{kind} that is damaged, or that this Pillow lacks ({_MORE[kind][2]} has it)"
+        elif kind == "JPEG" and _TWELVE_BITS.search(data):
+            what = "JPEG with 12 bits a colour, which Pillow does not read"
+        elif kind.upper() in FORMATS:
+            what = f"{kind} that is damaged in its header"
+        else:
+            what = f"{kind}, which is not read here ({', '.join(FORMATS)})"
+        raise DataError(
+            f"{name} is {what}. Remove it, fetch it again, or convert it to JPEG or PNG."
+        ) from cause
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """`decode` to one size, with one limit of pixels."""
+
+    size: int
+    max_pixels: int | None = None
+
+    def __call__(self, data: bytes, name: str) -> npt.NDArray[np.uint8]:
+        """The picture in `data`, the file `name`: uint8 (size, size, 3). Raises DataError."""
+        return decode(data, self.size, name, self.max_pixels)
 
 
 def centre_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:

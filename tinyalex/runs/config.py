@@ -107,6 +107,9 @@ class Config:
     on_bad_image: str = setting(
         "error", "stop at a picture that cannot be read, or leave it out", choices=ON_BAD_IMAGE
     )
+    classes_at: int | None = whole(
+        "which folder in an image's path is its class, from 1 (default: by their names)"
+    )
     print_freq: int = whole("steps between log lines", 50, short="-p")
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")
 

@@ -40,7 +40,9 @@ def load_networks(
     return checkpoints, networks
 
 
-def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset:
+def open_data_of(
+    checkpoints: Sequence[Checkpoint], path: str | None, classes_at: int | None = None
+) -> Dataset:
     """The images at `path`, or those of the training, labelled by the checkpoints' classes.
 
     Of the training's own images, moved or packed since too, the same are held out as then; others
@@ -64,6 +66,7 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
             hold_out=hold_out,
             max_pixels=config.max_pixels,
             on_bad_image=config.on_bad_image,
+            classes_at=classes_at or config.classes_at,
         )
 
     dataset, own = opened(True), same_data(path, config.data)

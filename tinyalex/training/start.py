@@ -133,6 +133,7 @@ def prepare(
         config.seed,
         max_pixels=config.max_pixels,
         on_bad_image=config.on_bad_image,
+        classes_at=config.classes_at,
     )
     count = len(dataset.train.labels)
     if config.recipe.batch_size > count:

@@ -93,7 +93,9 @@ def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
             # A plain array of the same memory: to take a row of a memmap is slow.
             files.append(np.asarray(pixels).reshape(-1, side, side, 3))
     source = Rows(tuple(files), row, size)
-    return Layout("packed", groups["train"], groups.get("val"), manifest["titles"], source)
+    # Not always packed class by class: see `reading_order`.
+    splits = {split: dict(sorted(classes.items())) for split, classes in groups.items()}
+    return Layout("packed", splits["train"], splits.get("val"), manifest["titles"], source)
 
 
 def read_manifest(storage: Storage) -> dict[str, Any] | None:

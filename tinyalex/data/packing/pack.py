@@ -17,11 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
+from tinyalex.data.decode import Decoder
 from tinyalex.data.formats.packed import PACK, UNFINISHED, digest, sealed
-from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, names_in
+from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, recognise
 from tinyalex.data.packing.writing import Writer
-from tinyalex.data.storage import open_storage
 from tinyalex.data.unreadable import note_on
 from tinyalex.errors import DataError, UsageError, WriteError
 from tinyalex.system.files import write_whole
@@ -37,6 +38,7 @@ def pack(
     workers: int,
     max_pixels: int | None = None,
     on_bad_image: str = "error",
+    classes_at: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> bool:
     """Packs the data set at `path` into the folder `target`, or goes on with what is there.
@@ -45,6 +47,7 @@ def pack(
 
     size: side of the packed images. max_pixels: larger pictures are bad, and are not decoded.
     on_bad_image: `error` ends the work, `skip` leaves such images out. say: prints a line.
+    classes_at: which folder in the path of an image is its class, as in `open_data`.
     Raises DataError for the images, UsageError for a `target` that holds anything else, WriteError
     if it cannot be written. What is done by then is kept.
     """
@@ -52,12 +55,12 @@ def pack(
         raise UsageError(f"{target} lies in the data itself. Choose a folder outside of {path}.")
     storage = open_storage(path)
     notes: list[str] = []
-    layout = recognise(storage, size, max_pixels, notes)
+    layout = recognise(storage, Decoder(size, max_pixels), classes_at, notes)
     if not isinstance(layout.source, Files):
         raise UsageError(f"{path} is packed already.")
     check_trainable(storage, layout.train)
     splits = {"train": layout.train} | ({"val": layout.val} if layout.val else {})
-    total = " and ".join(f"{how_many(names_in(split))} in {name}" for name, split in splits.items())
+    total = " and ".join(f"{count_of(names_in(split))} in {name}" for name, split in splits.items())
     say(f"{path.resolve().name}: {total}, {len(layout.train)} classes, to {size} x {size} pixels")
     try:
         if _is_finished(target, size):
@@ -71,7 +74,7 @@ def pack(
             sha256[f"{name}.rgb"] = writer.sha256.hexdigest()
             if name == "train" and (empty := layout.train.keys() - writer.written):
                 raise DataError(
-                    f"No training image of {some(sorted(empty))} can be decoded. Mend some, or "
+                    f"No training image of {listed(sorted(empty))} can be decoded. Mend some, or "
                     f"remove the folders of these classes and also {target}."
                 )
             if writer.left_out:
@@ -105,8 +108,8 @@ def _is_finished(target: Path, size: int) -> bool:
             )
     elif there - {f"{UNFINISHED}.partial"}:
         raise UsageError(
-            f"{target} holds other files: {some(sorted(there))}. Choose a folder that is empty or "
-            "does not exist."
+            f"{target} holds other files: {listed(sorted(there))}. Choose a folder that is empty "
+            "or does not exist."
         )
     else:
         write_whole(target / UNFINISHED, json.dumps(sealed({"size": size})).encode())
