@@ -38,9 +38,9 @@ from tinyalex.data.magic import HEAD, picture_format
 from tinyalex.errors import DataError
 
 # Named, so that no other of Pillow's readers meets a stranger's file: EPS would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# Formats that not every Pillow reads: by the name in `magic` the name of Pillow's reader, its module,
-# and the package in which that is.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Formats that not every Pillow reads: by the name in `magic` the name of Pillow's reader, its
+# module, and the package in which that is.
 _MORE = {
     "AVIF": ("AVIF", "PIL.AvifImagePlugin", "pillow>=11.3"),
     "JPEG 2000": ("JPEG2000", "PIL.Jpeg2KImagePlugin", "pillow"),

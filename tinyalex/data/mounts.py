@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from tinyalex.data.archives import DAMAGED, open_archive
-from tinyalex.data.decode import SUFFIXES
 from tinyalex.data.formats.elsewhere import is_foreign
 from tinyalex.data.splits import NAMES
 from tinyalex.data.storage import Directory, OneFile, Storage
@@ -117,7 +116,7 @@ def mounted(storage: Storage, notes: list[str]) -> Storage:
         return storage
     archives: dict[str, str] = {}
     for pattern, stands_for in _ARCHIVES:
-        for name in storage.files:
+        for name in storage.others:
             if "/" not in name and (match := re.fullmatch(pattern, name)):
                 folder = stands_for or match[1]
                 if folder in storage.folders or folder in archives:
@@ -139,8 +138,8 @@ def mounted(storage: Storage, notes: list[str]) -> Storage:
 
 def _shards(storage: Directory) -> dict[str, tuple[Storage, str]]:
     """The tars in a folder that are nothing but its parts: WebDataset's shards, tars of classes."""
-    tars = [name for name in storage.files if name.endswith(".tar")]
-    if not tars or any(name.lower().endswith(SUFFIXES) for name in storage.files):
+    tars = [name for name in storage.others if name.endswith(".tar")]
+    if not tars or len(storage.others) < len(storage.files):
         return {}
     if not all(map(_WORDNET_TAR.fullmatch, tars)):
         first = open_storage(storage.path / tars[0])

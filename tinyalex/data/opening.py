@@ -5,8 +5,8 @@ Whatever the validation folder lacks or adds, labels never shift.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from tinyalex.data.dataset import Dataset, Split
@@ -150,8 +150,10 @@ def _held_out(train: Groups, seed: int) -> tuple[Groups, Groups]:
     does whether the images lie in a folder or in an archive.
     """
 
+    prefix = f"{seed}/".encode()
+
     def rank(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+        return sha256(prefix + name.encode("utf-8", "surrogateescape")).digest()
 
     kept: Groups = {}
     held: Groups = {}

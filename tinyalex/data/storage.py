@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 
+from tinyalex.data.decode import SUFFIXES
 from tinyalex.data.magic import HEAD
 from tinyalex.errors import DataError
 
@@ -29,6 +31,11 @@ class Storage(ABC):
     files: tuple[str, ...]
     folders: frozenset[str]
     repeated: frozenset[str] = frozenset()
+
+    @cached_property
+    def others(self) -> tuple[str, ...]:
+        """Those of `files` that are not called as pictures are: tables, notes, data."""
+        return tuple([name for name in self.files if not name.lower().endswith(SUFFIXES)])
 
     @abstractmethod
     def read(self, name: str) -> bytes:

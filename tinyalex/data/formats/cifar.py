@@ -20,7 +20,7 @@ _ARCHIVE, _PICKLES = "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"
 
 def cifar(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout | None:
     """The batches, kept in memory: records of a label and 32 x 32 pixels, planes R, G, B."""
-    batches = [name for name in storage.files if _BATCH.fullmatch(name)]
+    batches = [name for name in storage.others if _BATCH.fullmatch(name)]
     if not batches:
         return None
     binary = batches[0].endswith(".bin")

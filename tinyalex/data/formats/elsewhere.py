@@ -60,7 +60,7 @@ def _foreign(storage: Storage, name: str) -> Foreign | None:
 
 def refuse_foreign(storage: Storage) -> None:
     """Raises DataError, with the way in, if the data set lies in one of these formats."""
-    for name in storage.files:
+    for name in storage.others:
         if foreign := _foreign(storage, name):
             raise DataError(
                 f"{storage.path} holds {foreign.format} ({name}), which is not read here. Write "

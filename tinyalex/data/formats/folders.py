@@ -25,7 +25,7 @@ from tinyalex.data.splits import NAMES, split_named
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
 
-_WNID = re.compile(r"n\d{8}")
+_WNID, _NO_DIGITS = re.compile(r"n\d{8}"), re.compile(r"\D+")
 _OFFICIAL = re.compile(
     r"(^|/)(train|test|val|train_test_split|train_list|test_list)\.(json|mat|txt|csv)$"
 )
@@ -219,7 +219,7 @@ def _note_unused(storage: Storage, tree: Tree, used: list[str], notes: list[str]
         for top, images in unused.items():
             if images:
                 notes.append(f"Not used: {count_of(images)} in {printable(top)}.")
-    elif lists := [name for name in storage.files if _OFFICIAL.search(name)]:
+    elif lists := [name for name in storage.others if _OFFICIAL.search(name)]:
         notes.append(f"Not used: the list of a split in {listed(lists)}.")
 
 
@@ -232,8 +232,9 @@ def _titles(storage: Storage, train: Groups, answers: Answers) -> dict[str, str]
     titles = dict(answers.devkit.titles) if answers.devkit else answers.kaggle_titles
     for name, group in train.items():
         stem = PurePosixPath(group[0]).stem if group else ""
-        if _WNID.fullmatch(name) and re.fullmatch(name + r"_\D+", stem):
-            titles[name] = stem.removeprefix(f"{name}_").replace("_", " ")
+        words = stem.removeprefix(f"{name}_")
+        if words != stem and _WNID.fullmatch(name) and _NO_DIGITS.fullmatch(words):
+            titles[name] = words.replace("_", " ")
     if "words.txt" in storage.files:
         for line in storage.text("words.txt").splitlines():
             name, _, words = line.partition("\t")

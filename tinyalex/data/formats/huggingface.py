@@ -33,9 +33,9 @@ def huggingface(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout 
     Raises DataError if pyarrow is not there, or the columns do not tell which are images and
     classes.
     """
-    names = [name for name in storage.files if name.endswith((".parquet", ".arrow"))]
+    names = [name for name in storage.others if name.endswith((".parquet", ".arrow"))]
     if len(storage.files) == 1:  # one that was given by itself may be called anything
-        names = [name for name in storage.files if is_table(storage.head(name))]
+        names = [name for name in storage.others if is_table(storage.head(name))]
     if not names:
         return None
     tables = {name: _opened(storage, name) for name in names}

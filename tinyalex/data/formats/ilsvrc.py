@@ -36,13 +36,13 @@ class Devkit:
 
 def read_devkit(storage: Storage) -> Devkit | None:
     """The devkit in `storage`, or None. Raises DataError for one that cannot be made out."""
-    tables = [name for name in storage.files if name.endswith("data/meta.mat")]
+    tables = [name for name in storage.others if name.endswith("data/meta.mat")]
     if not tables:
         return None
     table, folder = tables[0], tables[0].removesuffix("meta.mat")
     answers = [
         name
-        for name in storage.files
+        for name in storage.others
         if name.startswith(folder) and name.endswith("_validation_ground_truth.txt")
     ]
     if not answers:

@@ -28,7 +28,7 @@ def kaggle_answers(storage: Storage) -> dict[str, str]:
     for text in _tables(storage, _CSV):
         return dict(re.findall(rf"^([^,\n]+),({_WNID}) ", text, re.MULTILINE))
     boxes = [
-        name for name in storage.files if name.endswith(".xml") and f"/{_BOXES}/" in f"/{name}"
+        name for name in storage.others if name.endswith(".xml") and f"/{_BOXES}/" in f"/{name}"
     ]
     texts = {PurePosixPath(name).stem: storage.text(name) for name in boxes}
     for above in () if texts else _above(storage):

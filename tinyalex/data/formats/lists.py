@@ -52,7 +52,7 @@ def by_list(storage: Storage, folder: str, images: list[str], train: Groups) -> 
 
 def _named(storage: Storage, split: str) -> list[str]:
     pattern = re.compile(_LIST.format(split))
-    return [name for name in storage.files if name.endswith(".txt") and pattern.fullmatch(name)]
+    return [name for name in storage.others if name.endswith(".txt") and pattern.fullmatch(name)]
 
 
 def _lines(storage: Storage, name: str) -> list[tuple[str, int]]:

@@ -7,13 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tinyalex.data.decode import SUFFIX_FORMAT
 from tinyalex.data.magic import picture_format
 from tinyalex.data.splits import NAMES, Kind, split_in, split_named
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
-
-_KNOWN = frozenset(suffix[1:] for suffix in SUFFIX_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,14 @@ class Tree:
         images: dict[str, list[str]] = defaultdict(list)
         others: dict[str, list[str]] = defaultdict(list)
         below: dict[str, list[str]] = defaultdict(list)
+        no_pictures = {
+            name
+            for name in storage.others
+            if "." in name.rpartition("/")[2] or not picture_format(storage.head(name))
+        }
         for name in storage.files:
-            folder, _, base = name.rpartition("/")
-            _, dot, suffix = base.rpartition(".")
-            if suffix.lower() in _KNOWN if dot else picture_format(storage.head(name)):
-                images[folder].append(name)
-            else:
-                others[folder].append(name)
+            kind = others if name in no_pictures else images
+            kind[name.rpartition("/")[0]].append(name)
         for folder in sorted(storage.folders):
             below[folder.rpartition("/")[0]].append(folder)
         return cls(dict(images), dict(others), dict(below))

@@ -39,7 +39,7 @@ def webdataset(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout |
     Classes that are numbers get the WordNet ids that the keys or the .json of all samples of a
     number agree on. Raises DataError for a shard in which a name stands twice.
     """
-    if not any(name[-4:].lower() == ".cls" for name in storage.files):
+    if not any(name[-4:].lower() == ".cls" for name in storage.others):
         return None
     samples = list(_samples(storage))
     labelled = [sample for sample in samples if sample.image and sample.cls]
