@@ -47,11 +47,12 @@ from tinyalex.data.batches import (
     mean_and_colour,
 )
 from tinyalex.data.dataset import Dataset
-from tinyalex.data.decode import decode
+from tinyalex.data.decode import decode, decode_opened
 from tinyalex.data.layout import Images
 from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import open_dataset
 from tinyalex.errors import DataError
+from tinyalex.runs.config import Config
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 Tell = Callable[[str], None]
@@ -138,6 +139,20 @@ def test_exif_orientation_is_applied(file_format: str, orientation: int) -> None
     assert np.abs(result.astype(int) - np.asarray(upright)).max() < 64  # JPEG and WebP lose a bit
 
 
+@pytest.mark.parametrize(("bits", "order"), [(8, "<"), (8, ">"), (16, "<")])
+def test_white_may_be_zero(bits: int, order: str) -> None:
+    """A TIFF by hand, as Pillow writes none of 16 bits: one strip of 4 x 4 values, all 1/5."""
+    values = np.full(16, (2**bits - 1) // 5, f"{order}u{bits // 8}").tobytes()
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: 0, 273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: 4}
+    entries = b"".join(
+        struct.pack(f"{order}HHLHxx", tag, 3, 1, value)
+        for tag, value in {**tags, 279: len(values)}.items()
+    )
+    head = {"<": b"II*\0\x08\0\0\0", ">": b"MM\0*\0\0\0\x08"}[order]
+    data = head + struct.pack(f"{order}H", 9) + entries + bytes(4) + values
+    assert np.all(decode(data, 2, "grey.tif") == 204)
+
+
 def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("P", (4, 4), 1), Image.new("P", (4, 4), 0)]
     for frame in frames:
@@ -171,6 +186,94 @@ def test_shrinking_averages_instead_of_skipping() -> None:
     stripes[:, ::2] = 255
     inner = decode(encoded(Image.fromarray(stripes), "PNG"), 8, "stripes")[1:-1, 1:-1]
     assert np.abs(inner.astype(int) - 128).max() <= 1
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth shapes and some noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:height, 0:width] / min(width, height)
+    waves = np.stack([np.sin(7 * x + 3 * y), np.cos(9 * y), np.sin(5 * x * y)], axis=-1)
+    noise = rng.normal(0, 4, (height, width, 3))
+    return Image.fromarray((127 + 100 * waves + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("short", "scale"), [(100, 1), (127, 1), (128, 2), (255, 2), (256, 4), (511, 4), (512, 8)]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_large_jpegs_are_decoded_at_the_scale_of_the_rule(
+    short: int, scale: int, mode: str
+) -> None:
+    size = 32
+    data = encoded(photo(short + 60, short).convert(mode), "JPEG")
+    whole, scaled = decode(data, size, "photo", rule=1), decode(data, size, "photo")
+    opened = Image.open(io.BytesIO(data))
+    opened.draft(None, (opened.width // scale, opened.height // scale))
+    assert opened.size == (-(-(short + 60) // scale), -(-short // scale))
+    expected = decode_opened(opened, size)
+    assert np.array_equal(scaled, expected)
+    assert (scale == 1) == np.array_equal(scaled, whole)
+    assert np.abs(scaled.astype(int) - whole).mean() < 2  # odd sides: half a pixel elsewhere
+
+
+def test_the_rule_of_a_run_is_that_of_decode() -> None:
+    assert Config().decoding == decode_module.RULE
+
+
+def test_what_is_turned_is_turned_at_any_scale() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photo(300, 200), "JPEG", exif=exif)
+    turned = decode(encoded(photo(300, 200), "JPEG"), 32, "photo")
+    difference = decode(data, 32, "photo").astype(int) - np.rot90(turned, -1)
+    assert np.abs(difference).max() <= 1  # columns are rounded before rows
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (33, 65), (200, 150)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"optimize": True},
+        {"restart_marker_blocks": 2},
+        {"subsampling": 0},
+    ],
+    ids=str,
+)
+def test_sound_jpegs_are_not_accused(
+    mode: str, size: tuple[int, int], options: dict[str, object]
+) -> None:
+    for image in (photo(*size).convert(mode), Image.new(mode, size)):
+        data = encoded(image, "JPEG", **options)
+        for more in (b"", bytes(40), b"\xff\xd9", data, b"a video" + data[:-2]):
+            expected = decode(data + more, 16, "photo")
+            assert np.array_equal(decode(data + more, 16, "photo", strict=True), expected)
+        padded = data[:-2] + bytes(20) + data[-2:]  # some encoders leave unused bytes
+        assert decode(padded, 16, "photo", strict=True).shape == (16, 16, 3)
+
+
+def test_several_pictures_in_one_file_are_sound() -> None:
+    frames = [photo(64, 48), photo(32, 32)]
+    data = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert np.array_equal(decode(data, 8, "x", strict=True), decode(data, 8, "x"))
+
+
+def test_damaged_jpegs_are_found(tell: Tell) -> None:
+    chooser, refused, cases = random.Random(0), 0, 100
+    for case in range(cases):
+        data = bytearray(encoded(photo(420 + case, 400), "JPEG", quality=90))
+        at = chooser.randrange(2000, len(data) - 4200)
+        data[at : at + 4096] = bytes(4096)
+        decode(bytes(data), 16, "zeros", strict=False)
+        try:
+            decode(bytes(data), 16, "zeros", strict=True)
+        except DataError as error:
+            refused += "it is damaged: its data" in str(error)
+    tell(f"{refused} of {cases} photos with 4 KB of zeros refused")
+    assert refused >= 90
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1)])

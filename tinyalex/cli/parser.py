@@ -127,7 +127,7 @@ def _train(command: Command) -> None:
 
 
 GROUPS = {
-    "data": ("data", "classes_at", "on_bad_image", "max_pixels", "workers"),
+    "data": ("data", "classes_at", "on_bad_image", "max_pixels", "decoding", "workers"),
     "network": ("arch", "weights"),
     "recipe": ("epochs", "max_steps", *RECIPE[1:], "seed"),
     "hardware": ("backend", "gpus", "precision", "check_every"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyalex.data.dataset import Dataset
+from tinyalex.data.decode import RULE
 
 
 def open_data(
@@ -17,6 +18,7 @@ def open_data(
     max_pixels: int | None = None,
     on_bad_image: str = "error",
     classes_at: int | None = None,
+    decoding: int = RULE,
 ) -> Dataset:
     """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
 
@@ -26,6 +28,7 @@ def open_data(
     on_bad_image: `error` raises when one is read, `skip` finds them all now and leaves them out.
     classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
     names of the folders.
+    decoding: the rule of `decode` by which pictures become pixels.
     Raises DataError.
     """
     if path is None:
@@ -44,4 +47,5 @@ def open_data(
         max_pixels=max_pixels,
         on_bad_image=on_bad_image,
         classes_at=classes_at,
+        decoding=decoding,
     )

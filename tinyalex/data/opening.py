@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tinyalex.data.dataset import Dataset, Split
-from tinyalex.data.decode import Decoder
+from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.cifar import cifar
 from tinyalex.data.formats.folders import class_folders
 from tinyalex.data.formats.huggingface import huggingface
@@ -33,6 +33,7 @@ def open_dataset(
     max_pixels: int | None = None,
     on_bad_image: str = "error",
     classes_at: int | None = None,
+    decoding: int = RULE,
 ) -> Dataset:
     """The data set at `path`, a folder or an archive, as images of `size` x `size`.
 
@@ -44,12 +45,15 @@ def open_dataset(
     and leaves out, with a note, those that cannot be decoded (more than 10 and 1 %: DataError).
     classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
     names of the folders.
+    decoding: the rule of `decode` by which pictures become pixels.
     Raises DataError, saying what was found and what to do, if it is none of the known layouts.
     """
     storage = open_storage(path)
     notes: list[str] = []
-    layout = recognise(storage, Decoder(size, max_pixels), classes_at, notes)
-    if on_bad_image == "skip":
+    skip = on_bad_image == "skip"
+    decoder = Decoder(size, max_pixels, decoding, strict=skip)
+    layout = recognise(storage, decoder, classes_at, notes)
+    if skip:
         layout = without_bad_images(layout, notes)
     train, val = layout.train, layout.val
     if classes is None:

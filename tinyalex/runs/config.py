@@ -21,6 +21,7 @@ from tinyalex.net.schedule import POLICIES
 from tinyalex.system.backends import BACKENDS, PRECISIONS
 
 ON_BAD_IMAGE = ("error", "skip")
+DECODING = 2  # `RULE` of data.decode, which is not imported here as it takes Pillow
 
 
 def positive(value: float) -> bool:
@@ -36,6 +37,11 @@ def not_negative(value: float) -> bool:
 def fraction(value: float) -> bool:
     """A number from 0 up to, not including, 1."""
     return 0 <= value < 1
+
+
+def decoding_rule(value: int) -> bool:
+    """1 or 2."""
+    return value in (1, DECODING)
 
 
 def gpu_list(value: str) -> bool:
@@ -109,6 +115,12 @@ class Config:
     )
     classes_at: int | None = whole(
         "which folder in an image's path is its class, from 1 (default: by their names)"
+    )
+    decoding: int = setting(
+        DECODING,
+        "rule by which JPEGs are read; 1, of runs before, reads large ones whole",
+        kind=int,
+        check=decoding_rule,
     )
     print_freq: int = whole("steps between log lines", 50, short="-p")
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")

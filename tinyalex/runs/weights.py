@@ -67,6 +67,7 @@ def open_data_of(
             max_pixels=config.max_pixels,
             on_bad_image=config.on_bad_image,
             classes_at=classes_at or config.classes_at,
+            decoding=config.decoding,
         )
 
     dataset, own = opened(True), same_data(path, config.data)

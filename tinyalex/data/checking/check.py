@@ -49,7 +49,7 @@ def check(
             report.findings += _changed_files(path, manifest)
         size = _SIZE if manifest is None else manifest["size"]
         if report.usable:
-            layout = recognise(storage, Decoder(size, max_pixels), classes_at, notes)
+            layout = recognise(storage, Decoder(size, max_pixels, strict=True), classes_at, notes)
     except DataError as error:
         report.findings.append(_as_finding(error))
     if not report.usable:

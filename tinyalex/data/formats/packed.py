@@ -1,6 +1,7 @@
 """A packed data set: every image decoded, cropped and resized once, in one file that is mapped.
 
-    pack.json     what this is, the classes, and the size and SHA-256 of each of the other files
+    pack.json     what this is, the classes, the rule by which pictures were decoded (of packs that
+                  do not say it, 1), and the size and SHA-256 of each of the other files
     train.rgb     uint8 (N, size, size, 3), nothing else: np.memmap(path, np.uint8) reads it
     train.jsonl   one line an image: its class, its name, the size and SHA-256 of its file
     val.rgb, val.jsonl      the same, where there is a validation folder
