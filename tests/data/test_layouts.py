@@ -11,7 +11,10 @@ from trees import Tree, below, classes_of, picture, tarred, written, zipped
 from truth import (
     TEST,
     TRAIN,
+    VAL,
+    VAL_NAME,
     WNIDS,
+    flat_val,
     layout_of,
     taken_for,
     train_tree,
@@ -20,6 +23,7 @@ from truth import (
 )
 
 from tinyalex.cli.parser import main
+from tinyalex.data.checking.check import check
 from tinyalex.data.opening import open_dataset
 from tinyalex.errors import DataError
 
@@ -212,3 +216,105 @@ def test_what_is_not_used_is_counted(tmp_path: Path) -> None:
         "Not used: 3 images in test.",
         f"Not used: 1 image in {tmp_path / 'data'}.",
     ]
+
+
+# What a refusal advises is done, and works
+
+
+def test_did_you_mean_leads_to_the_data(tmp_path: Path) -> None:
+    cifar = {f"data_batch_{n}.bin": bytes([n % 2]) + bytes(3072) for n in range(1, 6)}
+    cases: dict[str, tuple[Tree, str]] = {
+        "wrapped": (below("pets", classes_of(a=2, b=2)), ""),
+        "wrapped with its parts": (below("pets", below("train", classes_of(a=2, b=2))), ""),
+        "deep": (below("x/pets", classes_of(a=2, b=2)), ""),
+        "cifar": ({**below("bin", cifar), "bin/batches.meta.txt": b"a b"}, ""),
+        "a class": (below("train", classes_of(a=2, b=2)), "train/a"),
+        "two sets": (
+            {
+                **below("x", below("train", classes_of(a=2, b=2))),
+                **below("y/train", classes_of(c=1)),
+            },
+            "",
+        ),
+    }
+    for case, (tree, place) in cases.items():
+        path = written(tmp_path / case, tree) / place
+        with pytest.raises(DataError) as caught:
+            layout_of(path)
+        better = re.search(r"Did you mean (.+?)\?", str(caught.value))
+        assert better, case
+        assert len(open_dataset(Path(better[1]), 8).classes) == 2, case
+
+
+def test_a_flat_folder_is_not_sent_elsewhere(tmp_path: Path) -> None:
+    tree = {f"train/{i}.jpg": data for i, data in enumerate(TEST)}
+    path = written(tmp_path, {**tree, "test/1.jpg": TEST[0], "labels.csv": b"id,label\n"})
+    for place in (path, path / "train"):
+        with pytest.raises(DataError, match="in no class folder") as caught:
+            layout_of(place)
+        assert "Did you mean" not in str(caught.value)
+    for name, data in zip(("cat/1.jpg", "cat/2.jpg", "dog/1.jpg"), TEST, strict=False):
+        written(path / "train", {name: data})  # what the message asks for
+    assert list(layout_of(path)[0].train) == ["cat", "dog"]
+
+
+def test_a_folder_called_train_may_be_a_class(tmp_path: Path) -> None:
+    path = written(tmp_path, classes_of(bus=2, train=2, tram=2))
+    with pytest.raises(DataError, match=r"Or is 'train' a class\? Then add --classes-at 1"):
+        layout_of(path)
+    assert list(layout_of(path, 1)[0].train) == ["bus", "train", "tram"]
+
+
+def test_validation_folders_that_are_none_of_the_classes(tmp_path: Path) -> None:
+    numbered = {f"val/{WNIDS.index(w)}/{i}.JPEG": data for (w, i), data in VAL.items()}
+    path = written(tmp_path, {**below("train", train_tree()), **numbered})
+    with pytest.raises(DataError, match=r"are none of the classes of train.*rename 'val' to hold"):
+        layout_of(path)
+    (path / "val").rename(path / "unused")
+    assert wrong(layout_of(path)[0]) == []
+    assert "Not used: 16 images in unused." in layout_of(path)[1]
+
+
+def test_flat_validation_images_and_the_file_that_the_message_asks_for(tmp_path: Path) -> None:
+    flat = {f"val/images/{name}": data for name, data in flat_val().items()}
+    flat = {name.replace("ILSVRC2012_", ""): data for name, data in flat.items()}
+    path = written(tmp_path, {**below("train", train_tree()), **flat})
+    with pytest.raises(DataError, match=r"write val/val_annotations\.txt"):
+        layout_of(path)
+    lines = [f"{VAL_NAME[key].removeprefix('ILSVRC2012_')}.JPEG\t{key[0]}\n" for key in VAL]
+    written(path, {"val/val_annotations.txt": "".join(lines).encode()})
+    layout, _ = layout_of(path)
+    assert wrong(layout) == []
+    assert layout.kind == "Tiny-ImageNet"
+
+
+def test_numbers_of_a_network_s_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ImageNet-V2: folders 0 to 999 for a network that knows WordNet ids."""
+    source = written(tmp_path / "imagenet", below("train", train_tree()))
+    run, v2 = tmp_path / "run", tmp_path / "v2"
+    written(v2, {f"{WNIDS.index(w)}/{i}.jpeg": data for (w, i), data in VAL.items()})
+    argv = ["--arch", "mini", "-b", "8", "--max-steps", "1", "--output-dir", str(run)]
+    assert main(["train", "--data", str(source), *argv]) == 0
+    capsys.readouterr()
+    assert main(["eval", str(run), "--data", str(v2)]) == 4
+    advice = re.search(r"--numbers-from \d", capsys.readouterr().err)
+    assert advice
+    assert main(["eval", str(run), "--data", str(v2), *advice[0].split()]) == 0
+    assert "v2: 16 all images" in capsys.readouterr().out
+    opened = open_dataset(v2, 8, classes=WNIDS, hold_out=False, numbers_from=0)
+    for name, label in zip(opened.train.names, opened.train.labels, strict=True):
+        assert int(name.split("/")[0]) == label
+    assert main(["eval", str(run), "--data", str(v2), "--numbers-from", "1"]) == 4
+    assert "no numbers from 1 to 8" in capsys.readouterr().err
+    with pytest.raises(DataError, match="knows its classes by numbers alone"):
+        open_dataset(source, 8, classes=[str(n) for n in range(8)])
+
+
+def test_check_advises_to_skip_only_what_is_skipped(tmp_path: Path) -> None:
+    path = written(tmp_path / "x", classes_of(a=20, b=20))
+    for count, advised in ((10, True), (11, False)):
+        written(path, {f"a/{i:03}.png": b"no image" for i in range(count)})
+        finding = next(f for f in check(path, workers=1).findings if "cannot be" in f.what)
+        assert ("--on-bad-image skip" in finding.remedy) == advised
+        command = ["data", "pack", str(path), "-o", str(tmp_path / f"p{count}"), "--size", "8"]
+        assert (main([*command, "--on-bad-image", "skip"]) == 0) == advised

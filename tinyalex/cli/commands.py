@@ -51,7 +51,9 @@ def do_eval(arguments: argparse.Namespace) -> None:
     from tinyalex.runs.weights import load_networks, open_data_of
 
     checkpoints, networks = load_networks(arguments.runs)
-    dataset = open_data_of(checkpoints, arguments.data, arguments.classes_at)
+    dataset = open_data_of(
+        checkpoints, arguments.data, arguments.classes_at, arguments.numbers_from
+    )
     split, which = measured_on(dataset)
     scores = evaluate(
         networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers

@@ -161,6 +161,12 @@ def _eval(command: Command) -> None:
     sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
     _add_classes_at(sub)
+    _whole(
+        sub,
+        "--numbers-from",
+        least=0,
+        help="class folders are numbers that count the network's sorted classes from this one",
+    )
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     _whole(sub, "-b", "--batch-size", default=128, help="images at once")
     _whole(sub, "-j", "--workers", least=0, default=2, help="decoding threads")

@@ -19,6 +19,7 @@ def open_data(
     on_bad_image: str = "error",
     classes_at: int | None = None,
     decoding: int = RULE,
+    numbers_from: int | None = None,
 ) -> Dataset:
     """The images at `path`, or the built-in ones if it is None, as squares of `size` pixels.
 
@@ -29,6 +30,7 @@ def open_data(
     classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
     names of the folders.
     decoding: the rule of `decode` by which pictures become pixels.
+    numbers_from: class folders are numbers, which count the sorted `classes` from this one.
     Raises DataError.
     """
     if path is None:
@@ -48,4 +50,5 @@ def open_data(
         on_bad_image=on_bad_image,
         classes_at=classes_at,
         decoding=decoding,
+        numbers_from=numbers_from,
     )

@@ -154,12 +154,12 @@ class Zip(Archive):
         self._keep(names, numbers, folders)
 
     def _read(self, name: str, count: int) -> bytes:
-        start, packed, whole, checksum, how = self._place(name)
+        start, packed, whole, checksum, method = self._place(name)
         if count < 0 and whole > UNPACKED_LIMIT:
             raise DataError(f"{name} in {self.path} would unpack to {whole:,} bytes.")
         info = zipfile.ZipInfo(name)
         info.compress_size, info.file_size, info.CRC = packed, whole, checksum
-        info.compress_type, info.flag_bits = how & 0xFFFF, how >> 16
+        info.compress_type, info.flag_bits = method & 0xFFFF, method >> 16
         try:
             if info.flag_bits & 0x41:
                 raise zipfile.BadZipFile("it is encrypted")

@@ -6,6 +6,7 @@ Whatever the validation folder lacks or adds, labels never shift.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def open_dataset(
     on_bad_image: str = "error",
     classes_at: int | None = None,
     decoding: int = RULE,
+    numbers_from: int | None = None,
 ) -> Dataset:
     """The data set at `path`, a folder or an archive, as images of `size` x `size`.
 
@@ -46,6 +48,7 @@ def open_dataset(
     classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
     names of the folders.
     decoding: the rule of `decode` by which pictures become pixels.
+    numbers_from: class folders are numbers, which count the sorted `classes` from this one.
     Raises DataError, saying what was found and what to do, if it is none of the known layouts.
     """
     storage = open_storage(path)
@@ -53,6 +56,8 @@ def open_dataset(
     skip = on_bad_image == "skip"
     decoder = Decoder(size, max_pixels, decoding, strict=skip)
     layout = recognise(storage, decoder, classes_at, notes)
+    if numbers_from is not None and classes is not None:
+        layout = _by_number(storage, layout, sorted(classes), numbers_from)
     if skip:
         layout = without_bad_images(layout, notes)
     train, val = layout.train, layout.val
@@ -125,12 +130,42 @@ def check_trainable(storage: Storage, train: Groups) -> None:
         )
 
 
-def _check_known(storage: Storage, found: set[str], classes: Sequence[str]) -> None:
-    if unknown := sorted(found - set(classes)):
-        raise DataError(
-            f"{storage.path} has classes that the network was not trained on: {listed(unknown)}. "
-            f"It knows {listed(classes)}. Remove or rename the folders."
+def _check_known(storage: Storage, labels: set[str], classes: Sequence[str]) -> None:
+    unknown = sorted(labels - set(classes))
+    if not unknown:
+        return
+    if all(map(str.isdecimal, labels)) and not any(map(str.isdecimal, classes)):
+        remedy = (
+            "If the numbers count the network's classes in sorted order, as those of ImageNet-V2 "
+            f"do, add --numbers-from {min(map(int, labels))}."
         )
+    elif all(map(str.isdecimal, classes)):
+        remedy = (
+            "The network knows its classes by numbers alone. Train it on data whose classes have "
+            "names, or rename the folders to those numbers."
+        )
+    else:
+        remedy = "Remove or rename the folders."
+    raise DataError(
+        f"{storage.path} has classes that the network was not trained on: {listed(unknown)}. "
+        f"It knows {listed(classes)}. {remedy}"
+    )
+
+
+def _by_number(storage: Storage, layout: Layout, classes: list[str], first: int) -> Layout:
+    """`layout` with the class that each number means, of `classes` counted from `first`."""
+
+    def named(groups: Groups) -> Groups:
+        numbers = {label: int(label) - first if label.isdecimal() else -1 for label in groups}
+        if wrong := [label for label, n in numbers.items() if not 0 <= n < len(classes)]:
+            raise DataError(
+                f"{storage.path} has class folders {listed(wrong)}, which are no numbers from "
+                f"{first} to {first + len(classes) - 1}, those of the network's classes."
+            )
+        return dict(sorted((classes[n], groups[label]) for label, n in numbers.items()))
+
+    val = None if layout.val is None else named(layout.val)
+    return replace(layout, train=named(layout.train), val=val)
 
 
 def matched(val: Groups, classes: Sequence[str], notes: list[str]) -> Groups:

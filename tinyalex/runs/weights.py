@@ -41,7 +41,10 @@ def load_networks(
 
 
 def open_data_of(
-    checkpoints: Sequence[Checkpoint], path: str | None, classes_at: int | None = None
+    checkpoints: Sequence[Checkpoint],
+    path: str | None,
+    classes_at: int | None = None,
+    numbers_from: int | None = None,
 ) -> Dataset:
     """The images at `path`, or those of the training, labelled by the checkpoints' classes.
 
@@ -68,6 +71,7 @@ def open_data_of(
             on_bad_image=config.on_bad_image,
             classes_at=classes_at or config.classes_at,
             decoding=config.decoding,
+            numbers_from=numbers_from,
         )
 
     dataset, own = opened(True), same_data(path, config.data)

@@ -22,6 +22,7 @@ from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printa
 from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, matched, recognise
 from tinyalex.data.parallel import in_order
+from tinyalex.data.unreadable import too_many
 from tinyalex.errors import DataError
 
 _SIZE = 32  # to which images are decoded here: only whether they can be decoded matters
@@ -68,8 +69,8 @@ def check(
     report.findings += [Finding(note, "") for note in notes]
     report.findings += _odd_counts(groups)
     if manifest is None:
-        hashes, bad, found = _look_at_all(layout, workers)
-        report.findings += found
+        hashes, bad, of_files = _look_at_all(layout, workers)
+        report.findings += of_files
     else:
         entries = (entry for split in groups for entry in read_entries(storage, split, manifest))
         hashes, bad = {entry["name"]: entry["sha256"] for entry in entries}, set[str]()
@@ -101,7 +102,7 @@ def _count(groups: Groups, titles: dict[str, str]) -> Count:
 
 def _odd_counts(groups: dict[str, Groups]) -> list[Finding]:
     """Classes with less than a tenth, or more than ten times, of the median."""
-    found = []
+    findings = []
     for split, classes in groups.items():
         sizes = {name: len(group) for name, group in classes.items() if group}
         median = statistics.median(sizes.values()) if sizes else 0
@@ -111,14 +112,14 @@ def _odd_counts(groups: dict[str, Groups]) -> list[Finding]:
             if size < median / 10 or size > median * 10
         ]
         if odd:
-            found.append(
+            findings.append(
                 Finding(
                     f"Classes of {split} that are very small or large beside the median of "
                     f"{median:g} images: {listed(odd)}.",
                     "Add images to the small ones, or expect that they are seldom recognised.",
                 )
             )
-    return found
+    return findings
 
 
 def _look_at_all(layout: Layout, workers: int) -> tuple[dict[str, str], set[str], list[Finding]]:
@@ -153,20 +154,21 @@ def _look_at_all(layout: Layout, workers: int) -> tuple[dict[str, str], set[str]
                 bad[name] = error
             for oddity in strange:
                 odd[oddity].append(printable(name))
-    found = [
+    findings = [
         Finding(f"{count_of(odd[what])}: {what}.", ODDITIES[what], odd[what])
         for what in ODDITIES
         if what in odd
     ]
     if bad:
-        remedy = (
-            "Mend, fetch again or remove them; or leave them out: tinyalex data pack SRC -o DIR "
-            "--on-bad-image skip."
-        )
-        found.insert(
+        remedy = "Mend, fetch again or remove them."
+        if not too_many(len(bad), len(names)):
+            remedy = (
+                f"{remedy} Or leave them out: tinyalex data pack SRC -o DIR --on-bad-image skip."
+            )
+        findings.insert(
             0, Finding(f"{count_of(bad)} cannot be decoded.", remedy, list(bad.values()), True)
         )
-    return hashes, set(bad), found
+    return hashes, set(bad), findings
 
 
 def _copies(groups: dict[str, Groups], hashes: dict[str, str]) -> list[Finding]:

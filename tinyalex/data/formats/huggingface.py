@@ -50,9 +50,9 @@ def huggingface(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout 
                 unlabelled.append(image)
                 continue
             by_split[split][label].append(image)
-            told = wordnet_id(path or "")
-            if told or split == "train":
-                seen[label].add(told)
+            wnid = wordnet_id(path or "")
+            if wnid or split == "train":
+                seen[label].add(wnid)
     if unlabelled:
         notes.append(f"Left out, because they have no label: {count_of(unlabelled)}.")
     name_of = identities(seen)

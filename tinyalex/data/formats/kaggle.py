@@ -35,8 +35,8 @@ def kaggle_answers(storage: Storage) -> dict[str, str]:
         texts = {file.stem: file.read_text() for file in (above / _BOXES).glob("*.xml")}
         if texts:
             break
-    found = {stem: re.search(rf"<name>\s*({_WNID})\s*</name>", t) for stem, t in texts.items()}
-    return {stem: match[1] for stem, match in found.items() if match}
+    matches = {stem: re.search(rf"<name>\s*({_WNID})\s*</name>", t) for stem, t in texts.items()}
+    return {stem: match[1] for stem, match in matches.items() if match}
 
 
 def kaggle_titles(storage: Storage) -> dict[str, str]:

@@ -112,18 +112,18 @@ def read_manifest(storage: Storage) -> dict[str, Any] | None:
             )
         return None
     try:
-        found = json.loads(storage.read(PACK))
+        content = json.loads(storage.read(PACK))
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or "tinyalex_pack" not in found:
+        content = None
+    if not isinstance(content, dict) or "tinyalex_pack" not in content:
         return None
-    if found["tinyalex_pack"] != FORMAT:
+    if content["tinyalex_pack"] != FORMAT:
         raise DataError(
-            f"{storage.path} is packed in format {found['tinyalex_pack']}, and this version reads "
-            f"format {FORMAT}. {AGAIN}"
+            f"{storage.path} is packed in format {content['tinyalex_pack']}, and this version "
+            f"reads format {FORMAT}. {AGAIN}"
         )
-    manifest: dict[str, Any] = found.get("manifest", {})
-    if sealed(manifest) != found:
+    manifest: dict[str, Any] = content.get("manifest", {})
+    if sealed(manifest) != content:
         raise DataError(f"{storage.path / PACK} has been changed since it was written. {AGAIN}")
     if not isinstance(storage, Directory):
         raise DataError(f"{storage.path} holds a pack. Unpack the archive into a folder first.")

@@ -59,9 +59,9 @@ def webdataset(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout |
         label = storage.text(sample.cls).strip()
         split = split_of_path(sample.image.rpartition("/")[0]) or "train"
         by_split[split][label].append(sample.image)
-        told = wordnet_id(sample.image) or _in_json(storage, sample.json)
-        if told or split == "train":
-            seen[label].add(told)
+        wnid = wordnet_id(sample.image) or _in_json(storage, sample.json)
+        if wnid or split == "train":
+            seen[label].add(wnid)
     name_of = identities(seen)
     groups = {
         split: {name_of.get(label, label): names for label, names in labels.items()}
