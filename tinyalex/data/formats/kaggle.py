@@ -47,7 +47,7 @@ def kaggle_titles(storage: Storage) -> dict[str, str]:
 
 
 def _tables(storage: Storage, name: str) -> Iterator[str]:
-    if name in storage.files:
+    if name in storage.others:
         yield storage.text(name)
     for folder in _above(storage):
         if (folder / name).is_file():
