@@ -477,6 +477,9 @@ def test_tables_that_are_not_understood(tmp_path: Path, monkeypatch: pytest.Monk
     layout, _ = layout_of(path)
     with pytest.raises(DataError, match="no bytes but only a path"):
         layout.source.read(layout.train["a"][0])
+    pyarrow.parquet.write_table(table_of([*rows, rows[0] | {"label": 2}], ["a", "b"]), path)
+    with pytest.raises(DataError, match=r"train\.parquet has label 2, .* names for 2: 0 to 1"):
+        layout_of(path)
     archive = zipped(tmp_path / "x.zip", {"a.parquet": path.read_bytes(), "README": b""})
     with pytest.raises(DataError, match="Unpack the archive"):
         layout_of(archive)

@@ -14,6 +14,7 @@ import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tinyalex.data.decode import Decoder
@@ -112,29 +113,37 @@ def _opened(storage: Storage, name: str) -> _Table:
 
 @dataclass(frozen=True)
 class _Columns:
-    """image, label: the names of the columns. names: of the labels; [] if they are the classes."""
+    """image, label: the names of the columns. names: of the labels; [] if they are the classes.
 
+    path: the table.
+    """
+
+    path: Path
     image: str
     label: str
     names: list[str]
 
-    def label_of(self, value: Any) -> str | None:
+    def label_of(self, value: int | str | None) -> str | None:
         """The class of a row; None for a missing or negative number, as test sets have."""
         if value is None or (isinstance(value, int) and value < 0):
             return None
-        return self.names[value] if self.names else str(value)
+        if not self.names or isinstance(value, str):
+            return str(value)
+        if value >= len(self.names):
+            raise DataError(
+                f"A row of {self.path} has label {value}, and its schema has names for "
+                f"{len(self.names)}: 0 to {len(self.names) - 1}. Write the table again."
+            )
+        return self.names[value]
 
 
-def _columns(schema: Any, path: Any) -> _Columns:
+def _columns(schema: Any, path: Path) -> _Columns:
     """Which columns are the image and its class, by the features that `datasets` writes down."""
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = metadata.get("info", {}).get("features", {})
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
+    kinds = {name: str(schema.field(name).type) for name in schema.names}
+    images = [name for name, kind in kinds.items() if "bytes: " in kind and "path: " in kind]
     labels = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
-    if not features:
-        images = [
-            name for name in schema.names if str(schema.field(name).type).startswith("struct<")
-        ]
     if "label" in schema.names:
         labels = ["label"]
     if len(images) != 1 or len(labels) != 1:
@@ -149,7 +158,7 @@ def _columns(schema: Any, path: Any) -> _Columns:
             f"The schema of {path} names several labels {twice[0]!r}: they could not be told "
             "apart. Give each a name of its own, with `datasets`: cast_column."
         )
-    return _Columns(images[0], labels[0], names)
+    return _Columns(path, images[0], labels[0], names)
 
 
 class _Parquet:
