@@ -330,7 +330,6 @@ def test_a_bad_picture_is_left_out_if_asked_for(photos, tmp_path, capsys):
 
 def test_a_picture_that_breaks_during_a_run_costs_nothing(photos, tmp_path, capsys, monkeypatch):
     from tinyalex.data import decode
-    from tinyalex.data.formats import folders
 
     read, seen = decode.decode, []
 
@@ -340,7 +339,7 @@ def test_a_picture_that_breaks_during_a_run_costs_nothing(photos, tmp_path, caps
             raise DataError("this picture has just become unreadable.")
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(folders, "decode", breaks)
+    monkeypatch.setattr(decode, "decode", breaks)
     monkeypatch.setattr("tinyalex.data.batches.KEEP_BYTES", 0)  # read again in every epoch
     folder = tmp_path / "run"
     argv = ["train", "--data", photos, *TINY, "--output-dir", folder, "-j", "0"]

@@ -49,7 +49,11 @@ def test_a_sound_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.splitlines() == [
         f"{path}: class folders",
         "train 12 images in 2 classes, 6 to 6 each (median 6)",
+        "        cat: 6, train/cat/0.png",
+        "        dog: 6, train/dog/0.png",
         "val   4 images in 2 classes, 2 to 2 each (median 2)",
+        "        cat: 2, val/cat/0.png",
+        "        dog: 2, val/dog/0.png",
         "Ready to train on.",
     ]
     assert main(["data", "check", str(path), "--json"]) == 0
@@ -62,6 +66,10 @@ def test_a_sound_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "smallest": 6,
         "median": 6,
         "largest": 6,
+        "examples": [
+            {"name": name, "title": name, "images": 6, "image": f"train/{name}/0.png"}
+            for name in ("cat", "dog")
+        ],
     }
     assert report["findings"] == []
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import pickle
 import random
 import stat
 import struct
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 from trees import (
     Pixels,
     Tree,
@@ -35,9 +36,9 @@ from trees import (
     zipped,
 )
 
+from tinyalex.data import archives as archives_module
 from tinyalex.data import batches as batches_module
 from tinyalex.data import decode as decode_module
-from tinyalex.data import storage as storage_module
 from tinyalex.data.batches import (
     Kept,
     batches,
@@ -46,11 +47,12 @@ from tinyalex.data.batches import (
     mean_and_colour,
 )
 from tinyalex.data.dataset import Dataset
-from tinyalex.data.decode import decode
+from tinyalex.data.decode import decode, decode_opened
 from tinyalex.data.layout import Images
+from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import open_dataset
-from tinyalex.data.storage import open_storage
 from tinyalex.errors import DataError
+from tinyalex.runs.config import Config
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 Tell = Callable[[str], None]
@@ -137,6 +139,20 @@ def test_exif_orientation_is_applied(file_format: str, orientation: int) -> None
     assert np.abs(result.astype(int) - np.asarray(upright)).max() < 64  # JPEG and WebP lose a bit
 
 
+@pytest.mark.parametrize(("bits", "order"), [(8, "<"), (8, ">"), (16, "<")])
+def test_white_may_be_zero(bits: int, order: str) -> None:
+    """A TIFF by hand, as Pillow writes none of 16 bits: one strip of 4 x 4 values, all 1/5."""
+    values = np.full(16, (2**bits - 1) // 5, f"{order}u{bits // 8}").tobytes()
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: 0, 273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: 4}
+    entries = b"".join(
+        struct.pack(f"{order}HHLHxx", tag, 3, 1, value)
+        for tag, value in {**tags, 279: len(values)}.items()
+    )
+    head = {"<": b"II*\0\x08\0\0\0", ">": b"MM\0*\0\0\0\x08"}[order]
+    data = head + struct.pack(f"{order}H", 9) + entries + bytes(4) + values
+    assert np.all(decode(data, 2, "grey.tif") == 204)
+
+
 def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("P", (4, 4), 1), Image.new("P", (4, 4), 0)]
     for frame in frames:
@@ -170,6 +186,94 @@ def test_shrinking_averages_instead_of_skipping() -> None:
     stripes[:, ::2] = 255
     inner = decode(encoded(Image.fromarray(stripes), "PNG"), 8, "stripes")[1:-1, 1:-1]
     assert np.abs(inner.astype(int) - 128).max() <= 1
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth shapes and some noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:height, 0:width] / min(width, height)
+    waves = np.stack([np.sin(7 * x + 3 * y), np.cos(9 * y), np.sin(5 * x * y)], axis=-1)
+    noise = rng.normal(0, 4, (height, width, 3))
+    return Image.fromarray((127 + 100 * waves + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("short", "scale"), [(100, 1), (127, 1), (128, 2), (255, 2), (256, 4), (511, 4), (512, 8)]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_large_jpegs_are_decoded_at_the_scale_of_the_rule(
+    short: int, scale: int, mode: str
+) -> None:
+    size = 32
+    data = encoded(photo(short + 60, short).convert(mode), "JPEG")
+    whole, scaled = decode(data, size, "photo", rule=1), decode(data, size, "photo")
+    opened = Image.open(io.BytesIO(data))
+    opened.draft(None, (opened.width // scale, opened.height // scale))
+    assert opened.size == (-(-(short + 60) // scale), -(-short // scale))
+    expected = decode_opened(opened, size)
+    assert np.array_equal(scaled, expected)
+    assert (scale == 1) == np.array_equal(scaled, whole)
+    assert np.abs(scaled.astype(int) - whole).mean() < 2  # odd sides: half a pixel elsewhere
+
+
+def test_the_rule_of_a_run_is_that_of_decode() -> None:
+    assert Config().decoding == decode_module.RULE
+
+
+def test_what_is_turned_is_turned_at_any_scale() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photo(300, 200), "JPEG", exif=exif)
+    turned = decode(encoded(photo(300, 200), "JPEG"), 32, "photo")
+    difference = decode(data, 32, "photo").astype(int) - np.rot90(turned, -1)
+    assert np.abs(difference).max() <= 1  # columns are rounded before rows
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (33, 65), (200, 150)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"optimize": True},
+        {"restart_marker_blocks": 2},
+        {"subsampling": 0},
+    ],
+    ids=str,
+)
+def test_sound_jpegs_are_not_accused(
+    mode: str, size: tuple[int, int], options: dict[str, object]
+) -> None:
+    for image in (photo(*size).convert(mode), Image.new(mode, size)):
+        data = encoded(image, "JPEG", **options)
+        for more in (b"", bytes(40), b"\xff\xd9", data, b"a video" + data[:-2]):
+            expected = decode(data + more, 16, "photo")
+            assert np.array_equal(decode(data + more, 16, "photo", strict=True), expected)
+        padded = data[:-2] + bytes(20) + data[-2:]  # some encoders leave unused bytes
+        assert decode(padded, 16, "photo", strict=True).shape == (16, 16, 3)
+
+
+def test_several_pictures_in_one_file_are_sound() -> None:
+    frames = [photo(64, 48), photo(32, 32)]
+    data = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert np.array_equal(decode(data, 8, "x", strict=True), decode(data, 8, "x"))
+
+
+def test_damaged_jpegs_are_found(tell: Tell) -> None:
+    chooser, refused, cases = random.Random(0), 0, 100
+    for case in range(cases):
+        data = bytearray(encoded(photo(420 + case, 400), "JPEG", quality=90))
+        at = chooser.randrange(2000, len(data) - 4200)
+        data[at : at + 4096] = bytes(4096)
+        decode(bytes(data), 16, "zeros", strict=False)
+        try:
+            decode(bytes(data), 16, "zeros", strict=True)
+        except DataError as error:
+            refused += "it is damaged: its data" in str(error)
+    tell(f"{refused} of {cases} photos with 4 KB of zeros refused")
+    assert refused >= 90
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1)])
@@ -239,11 +343,75 @@ def test_cut_files_are_refused_by_name(file_format: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"404: not found\n", bytes(5000), encoded(Image.new("L", (4, 4)), "EPS")]
+    ("data", "message"),
+    [
+        (b"404: not found\n", "damaged, or not an image"),
+        (bytes(5000), "damaged, or not an image"),
+        (encoded(Image.new("L", (4, 4)), "EPS"), "PostScript, which is not read here"),
+        (b"\xff\xd8\xff\xe0", "JPEG that is damaged in its header"),
+        (b"\xff\xd8\xff\xc1\x00\x11\x0c" + bytes(40), "JPEG with 12 bits a colour"),
+    ],
 )
-def test_other_files_are_refused_by_name(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"^page\.jpg is damaged, or not an image"):
+def test_other_files_are_refused_by_name(data: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"^page\.jpg is {message}"):
         decode(data, 8, "page.jpg")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader", "suffix"),
+    [("AVIF", "AVIF", "avif"), ("JPEG 2000", "JPEG2000", "jp2")],
+)
+def test_formats_of_some_pillows(
+    kind: str, reader: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not features.check({"AVIF": "avif", "JPEG2000": "jpg_2000"}[reader]):
+        pytest.skip(f"this Pillow was built without {kind}")
+    data = encoded(Image.new("RGB", (32, 32), (200, 30, 90)), reader)
+    assert np.abs(decode(data, 4, "photo").astype(int) - (200, 30, 90)).max() < 12
+    tree = {f"{c}/{i}.{suffix.upper()}": data for c in "ab" for i in range(2)}
+    assert len(open_dataset(written(tmp_path, tree), 4, hold_out=False).train.labels) == 4
+    monkeypatch.setitem(Image.OPEN, reader, (Image.OPEN["PPM"][0], Image.OPEN["PPM"][1]))
+    with pytest.raises(DataError, match=f"photo is {kind} that is damaged, or that this Pillow"):
+        decode(data, 4, "photo")
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+JPEG_XL = b"\xff\x0a" + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "module", "package"),
+    [
+        (HEIC, "HEIC", "pillow_heif", "pillow-heif"),
+        (JPEG_XL, "JPEG XL", "pillow_jxl", "pillow-jxl-plugin"),
+    ],
+)
+def test_a_missing_package_is_named(
+    data: bytes, kind: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(DataError, match=rf"^photo is .* {kind}, .*pip install '{package}'"):
+        decode(data, 4, "photo")
+
+
+@pytest.mark.parametrize(
+    ("module", "file_format"), [("pillow_heif", "HEIF"), ("pillow_jxl", "JXL")]
+)
+def test_packages_beside_pillow_read_more(module: str, file_format: str) -> None:
+    plugin = pytest.importorskip(module, reason="an optional reader of pictures")
+    if module == "pillow_heif":
+        plugin.register_heif_opener()
+    data = encoded(Image.new("RGB", (64, 64), (200, 30, 90)), file_format)
+    assert np.abs(decode(data, 4, "photo").astype(int) - (200, 30, 90)).max() < 12
+
+
+def test_files_without_a_known_suffix_are_read_by_content(tmp_path: Path) -> None:
+    jpeg = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    names = ("1.jfif", "2.jpe", "3.MPO", "4", "5.JPG")
+    tree = {f"{c}/{name}": jpeg for c in "ab" for name in names} | {"a/README": b"a text"}
+    dataset = open_dataset(written(tmp_path, tree), 4, hold_out=False)
+    assert list(dataset.train.names) == sorted(f"{c}/{name}" for c in "ab" for name in names)
+    assert dataset.notes == ("Files in the class folders that are no images: 1 without a suffix.",)
 
 
 def test_damage_gives_pixels_or_a_data_error_and_never_a_warning() -> None:
@@ -359,6 +527,7 @@ def test_labels_never_shift(tmp_path: Path) -> None:
     assert dataset.val is not None
     assert dataset.val.labels.tolist() == [1, 3, 3]
     assert dataset.notes == (
+        "Files in the folders of val that are no images: 1 .txt.",
         "There are no validation images of a, c.",
         "Left out of validation, because train lacks the class: 3 images of zebra.",
     )
@@ -386,7 +555,9 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
         "val/images/val_0.JPEG": "n02",
     }
     assert dataset.notes == (
+        "Files in the class folders that are no images: 1 .txt.",
         "Left out, because val/val_annotations.txt does not list them: 1 image.",
+        "Not used: 1 image in test.",
     )
 
 
@@ -463,10 +634,78 @@ def test_cifar_incomplete(tmp_path: Path) -> None:
         open_dataset(written(tmp_path / "nameless", tree), 32)
 
 
-def test_cifar_pickles_are_refused_unread(tmp_path: Path) -> None:
-    evil = {"data_batch_1": b"cos\nsystem\n(S'touch canary'\ntR.", "batches.meta": b""}
-    with pytest.raises(DataError, match="cifar-10-binary"):
-        open_dataset(tarred(tmp_path / "py.tar.gz", below("cifar-10-batches-py", evil), "w:gz"), 32)
+def _python2(values: dict[bytes, object]) -> bytes:
+    """A pickle as Python 2 wrote CIFAR-10: its texts are of bytes, an array is of NumPy's."""
+
+    def text(value: bytes) -> bytes:
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    def saved(value: object) -> bytes:
+        if isinstance(value, bytes):
+            return text(value)
+        if isinstance(value, int):
+            return b"J" + value.to_bytes(4, "little")
+        if isinstance(value, np.ndarray):
+            call = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+            kind = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR"
+            kind += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+            shape = saved(value.shape[0]) + saved(value.shape[1]) + b"\x86"
+            return call + b"(K\x01" + shape + kind + b"\x89" + text(value.tobytes()) + b"tb"
+        assert isinstance(value, list)
+        return b"](" + b"".join(map(saved, value)) + b"e"
+
+    pairs = (saved(key) + saved(value) for key, value in values.items())
+    return b"\x80\x02}(" + b"".join(pairs) + b"u."
+
+
+def _cifar_pickles() -> dict[str, bytes]:
+    """The same batches as those of `_cifar_tree`."""
+    tree, _ = _cifar_tree()
+    pickles = {
+        name.removesuffix(".bin"): _python2(
+            {
+                b"batch_label": b"a batch",
+                b"labels": [record[0] for record in records],
+                b"data": np.stack([np.frombuffer(record[1:], np.uint8) for record in records]),
+                b"filenames": [b"a.png"] * len(records),
+            }
+        )
+        for name, data in tree.items()
+        if name.endswith(".bin")
+        for records in [[data[at : at + 3073] for at in range(0, len(data), 3073)]]
+    }
+    meta = {b"label_names": [b"airplane", b"automobile"], b"num_vis": 3072}
+    return {**pickles, "batches.meta": _python2(meta), "readme.html": b""}
+
+
+def test_cifar_pickles_are_the_binary_batches(tmp_path: Path) -> None:
+    binary = open_dataset(written(tmp_path / "bin", _cifar_tree()[0]), 32)
+    python = tarred(tmp_path / "py.tar.gz", below("cifar-10-batches-py", _cifar_pickles()), "w:gz")
+    expected = [(name.replace(".bin", ""), *rest) for name, *rest in _everything(binary)]
+    assert _everything(open_dataset(python, 32)) == expected
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        b"cos\nsystem\n(S'touch canary'\ntR.",
+        b"\x80\x02cbuiltins\neval\nU\x12open('canary', 'w')\x85R.",
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x0ctouch canary\x85R.",
+        b"(S'touch canary'\nios\nsystem\n.",
+        b"\x80\x02cnumpy\nload\nU\x06canary\x85R.",
+        b"\x80\x02}U\x06labels]s.",
+        b"\x80\x02",
+        b"no pickle",
+        pickle.dumps({b"labels": [0], b"data": 5}, protocol=2),
+        pickle.dumps({b"labels": [9], b"data": np.zeros((1, 3072), np.uint8)}, protocol=3),
+        pickle.dumps({b"labels": [1], b"data": np.zeros((1, 3072), np.float32)}, protocol=3),
+    ],
+)
+def test_pickles_run_no_code(tmp_path: Path, evil: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path / "py", {**_cifar_pickles(), "data_batch_2": evil})
+    with pytest.raises(DataError, match=r"data_batch_2 is not .*cifar-10-python\.tar\.gz"):
+        open_dataset(path, 32)
     assert not Path("canary").exists()
 
 
@@ -484,9 +723,7 @@ def test_cifar_pickles_are_refused_unread(tmp_path: Path) -> None:
         (SPLIT_TREE, "train/cat", r"3 images in no class.*Did you mean .*/train\?"),
         (classes_of(only=3), "", r"one class, 'only', and at least two are needed"),
         ({**SPLIT_TREE, "train/empty/": b""}, "", r"no training images of empty\."),
-        ({**SPLIT_TREE, "train/text/a.txt": b""}, "", r"no training images of text\."),
-        ({"a.csv": b"", "b/c.csv": b"", "d": b""}, "", r"but 2 \.csv, 1 suffixless files"),
-        ({"n01.tar": b"", "n02.tar": b""}, "", r"2 \.tar files\. Unpack each \.tar into"),
+        ({"a.csv": b"", "b/c.csv": b"", "d": b""}, "", r"but 2 \.csv, 1 without a suffix files"),
         ({}, "", r"holds no images .* but no files"),
         (below("val", classes_of(a=1, b=1)), "", r"validation images but no folder 'train'"),
         (
@@ -767,7 +1004,7 @@ def test_damaged_and_encrypted_members_are_named(tmp_path: Path) -> None:
 def test_what_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module, "UNPACKED_LIMIT", 5000)
+    monkeypatch.setattr(archives_module, "UNPACKED_LIMIT", 5000)
     tree = {"a/big.png": bytes(6000), "b/small.png": b""}
     with pytest.raises(DataError, match=r"Unpack it first \(gunzip"):
         open_storage(tarred(tmp_path / "x.tar.gz", tree, "w:gz"))

@@ -19,10 +19,13 @@ from trees import Tree, below, classes_of, encoded, labelled, picture, tarred, w
 from tinyalex.cli.parser import main
 from tinyalex.data import open_data
 from tinyalex.data.batches import Mapped, batches, keep_in_memory, mean_and_colour
+from tinyalex.data.checking.check import check
+from tinyalex.data.decode import decode
 from tinyalex.data.opening import open_dataset
 from tinyalex.data.packing import writing
 from tinyalex.data.packing.pack import pack
 from tinyalex.errors import DataError, UsageError
+from tinyalex.runs.checkpoint import load, save
 
 SIDE = 8
 
@@ -210,10 +213,10 @@ def test_kill_9_costs_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.M
             open_dataset(target, 64)
     print(f"{kills} kills, {done} of {len(tree)} images done at the last")
 
-    from tinyalex.data.formats import folders
+    from tinyalex.data import decode as module
 
-    decode, decoded = folders.decode, []
-    monkeypatch.setattr(folders, "decode", lambda *a: decoded.append(a[2]) or decode(*a))
+    decode, decoded = module.decode, []
+    monkeypatch.setattr(module, "decode", lambda *a: decoded.append(a[2]) or decode(*a))
     pack(source, target, 64, workers=2)
     assert len(decoded) == len(tree) - done
     pack(source, tmp_path / "whole", 64, workers=1)
@@ -305,7 +308,7 @@ def test_a_torn_last_line_and_pixels_without_one_are_cut_off(tmp_path: Path) -> 
     whole, torn = packed(source, tmp_path / "whole"), packed(source, tmp_path / "torn")
     for pixels, lines in ((SIDE * SIDE * 3 * 20 + 5, -30), (SIDE * SIDE * 3 * 7, -2)):
         (torn / "pack.json").unlink()
-        (torn / "unfinished.json").write_text('{"manifest": {"size": 8}}')
+        (torn / "unfinished.json").write_text('{"manifest": {"size": 8, "decoding": 2}}')
         with open(torn / "train.rgb", "r+b") as file:
             file.truncate(pixels)
         data = (torn / "train.jsonl").read_bytes()
@@ -390,6 +393,87 @@ def test_pictures_above_the_limit_are_bad(tmp_path: Path) -> None:
     assert "1 image (b/large.png)" in limited.notes[0]
     with pytest.raises(DataError, match=r"b/large\.png is 5 x 5 pixels.*--max-pixels"):
         packed(source, tmp_path / "p", max_pixels=24)
+
+
+# The rule by which pictures become pixels
+
+
+def large(count: int) -> dict[str, bytes]:
+    """Photos that are decoded at a half: their short side is 40, for packs of 8."""
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (count, 40, 50, 3), np.uint8)
+    return {
+        f"train/{'ab'[i % 2]}/{i:02}.jpg": encoded(Image.fromarray(image), "JPEG")
+        for i, image in enumerate(pixels)
+    }
+
+
+def test_a_pack_says_its_rule_and_one_that_was_begun_keeps_to_it(tmp_path: Path) -> None:
+    tree = large(20)
+    source, target = written(tmp_path / "x", tree), tmp_path / "p"
+    new = packed(source, target)
+    assert json.loads((new / "pack.json").read_text())["manifest"]["decoding"] == 2
+    old = tmp_path / "old"  # as a version before left it: no rule, and half of the lines
+    old.mkdir()
+    (old / "unfinished.json").write_text('{"manifest": {"size": 8}}')
+    packed(source, old)
+    assert json.loads((old / "pack.json").read_text())["manifest"]["decoding"] == 1
+    for path, rule in ((new, 2), (old, 1)):
+        train = open_dataset(path, SIDE, hold_out=False).train
+        for name, image in zip(train.names, map(train.read, range(20)), strict=True):
+            assert np.array_equal(image, decode(tree[name], SIDE, name, None, rule))
+    assert (new / "train.rgb").read_bytes() != (old / "train.rgb").read_bytes()
+    for path in (new, old):  # files are compared, not pixels
+        assert check(source, workers=1, against=path).usable
+
+
+def test_a_run_keeps_to_its_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (8, 140, 150, 3), np.uint8)
+    tree = {
+        f"{'ab'[i % 2]}/{i}.jpg": encoded(Image.fromarray(image), "JPEG")
+        for i, image in enumerate(pixels)
+    }
+    source = written(tmp_path / "x", tree)
+    argv = ["train", "--data", str(source), "--arch", "mini", "-b", "2", "-j", "0"]
+    means = []
+    for rule in (1, 2):
+        run = tmp_path / f"run{rule}"
+        flags = ["--decoding", str(rule), "--max-steps", "1", "--output-dir", str(run)]
+        assert main([*argv, *flags]) == 0
+        state = load(run / "last.npz")
+        assert state.config["decoding"] == rule
+        side = state.network.data.image_size
+        train = open_dataset(source, side, decoding=rule).train
+        means.append(state.mean)
+        assert np.array_equal(state.mean, mean_and_colour(train, side, seed=0, workers=0)[0])
+    assert not np.array_equal(*means)
+    before = load(tmp_path / "run1" / "last.npz")
+    del before.config["decoding"]  # as a run of before has it
+    save(before, tmp_path / "run1" / "last.npz")
+    assert load(tmp_path / "run1" / "last.npz").config["decoding"] == 1
+    capsys.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "run1"), "--max-steps", "2"]) == 0
+    assert "decoding" not in capsys.readouterr().out  # nothing has changed
+    assert main(["train", "--resume", str(tmp_path / "run1"), "--decoding", "3"]) == 2
+
+
+def test_damaged_jpegs_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    photo = Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8))
+    data = bytearray(encoded(photo, "JPEG"))
+    data[20_000:24_096] = bytes(4096)
+    source = written(tmp_path / "x", {**pets(), "train/cat/zeros.jpg": bytes(data)})
+    with pytest.raises(DataError, match=r"zeros\.jpg .*it is damaged: .*--on-bad-image skip"):
+        packed(source, tmp_path / "p")
+    packed(source, tmp_path / "p", on_bad_image="skip")
+    new, old = (open_dataset(path, SIDE, on_bad_image="skip") for path in (tmp_path / "p", source))
+    assert new.notes == old.notes
+    assert "1 image (train/cat/zeros.jpg)" in new.notes[0]
+    assert list(new.train.names) == list(old.train.names)
+    whole = open_dataset(source, SIDE)  # training takes what libjpeg makes of it
+    assert whole.train.read(12).shape == (SIDE, SIDE, 3)
+    assert whole.train.names[12] == "train/cat/zeros.jpg"
 
 
 # What is refused

@@ -161,14 +161,14 @@ def test_a_stop_leaves_no_thread_behind(images, tmp_path, monkeypatch):
 def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(error, told, images, tmp_path):
     patch = (
         "import threading\n"
-        "from tinyalex.data import batches\nfrom tinyalex.data.formats import folders\n"
-        "seen, decode = [], folders.decode\n"
+        "from tinyalex.data import batches\nfrom tinyalex.data import decode as module\n"
+        "seen, decode = [], module.decode\n"
         "def fails(*arguments):\n"
         "    seen.append(1)\n"
         "    ours = threading.current_thread() is threading.main_thread()\n"
         f"    if len(seen) > 40 and not ours: raise {error}\n"
         "    return decode(*arguments)\n"
-        "folders.decode, batches.KEEP_BYTES = fails, 0\n"
+        "module.decode, batches.KEEP_BYTES = fails, 0\n"
     )
     began = time.monotonic()
     process = started(begin(images, tmp_path / "run", "--epochs", "99", "-j", "3"), patch)

@@ -48,7 +48,9 @@ def do_eval(arguments: argparse.Namespace) -> None:
     from tinyalex.runs.weights import load_networks, open_data_of
 
     checkpoints, networks = load_networks(arguments.runs)
-    dataset = open_data_of(checkpoints, arguments.data)
+    dataset = open_data_of(
+        checkpoints, arguments.data, arguments.classes_at, arguments.numbers_from
+    )
     split, which = measured_on(dataset)
     scores = evaluate(
         networks, split, arguments.batch_size, crops=arguments.crops, workers=arguments.workers
@@ -228,6 +230,7 @@ def do_data_pack(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         max_pixels=arguments.max_pixels,
         on_bad_image=arguments.on_bad_image,
+        classes_at=arguments.classes_at,
     )
     if packed:
         fitting = [n for n, a in ARCHITECTURES.items() if a.data.image_size <= arguments.size]
@@ -244,6 +247,7 @@ def do_data_check(arguments: argparse.Namespace) -> int:
         against=against,
         workers=arguments.workers,
         max_pixels=arguments.max_pixels,
+        classes_at=arguments.classes_at,
     )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report) | {"usable": report.usable}))

@@ -128,7 +128,7 @@ def _train(command: Command) -> None:
 
 
 GROUPS = {
-    "data": ("data", "on_bad_image", "max_pixels", "workers"),
+    "data": ("data", "classes_at", "on_bad_image", "max_pixels", "decoding", "workers"),
     "network": ("arch", "weights"),
     "recipe": ("epochs", "max_steps", *RECIPE[1:], "seed"),
     "hardware": ("backend", "gpus", "precision", "check_every"),
@@ -161,6 +161,13 @@ def _eval(command: Command) -> None:
     )
     sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
+    _add_classes_at(sub)
+    _whole(
+        sub,
+        "--numbers-from",
+        least=0,
+        help="class folders are numbers that count the network's sorted classes from this one",
+    )
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     _whole(sub, "-b", "--batch-size", default=128, help="images at once")
     _add_workers(sub)
@@ -282,6 +289,7 @@ def _data(command: Command) -> None:
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")
     sub.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the pack")
     _whole(sub, "--size", default=256, help="pixels (default: 256)")
+    _add_classes_at(sub)
     _add_decoding(sub)
     sub.add_argument(
         "--on-bad-image",
@@ -297,8 +305,14 @@ def _data(command: Command) -> None:
     )
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images, or a pack")
     sub.add_argument("--against", metavar="DIR", help="pack to compare the images' SHA-256 with")
+    _add_classes_at(sub)
     _add_decoding(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_classes_at(parser: Parser) -> None:
+    field = Config.__dataclass_fields__["classes_at"]
+    _whole(parser, "--classes-at", help=field.metadata["help"])
 
 
 def _add_decoding(parser: Parser) -> None:

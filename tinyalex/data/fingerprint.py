@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyalex.data.dataset import Dataset, Split
 
-TOLD = 5  # differences; more would only hide the first
+SHOWN = 5  # differences; more would only hide the first
 
 
 def contents(dataset: Dataset) -> dict[str, Any]:
@@ -28,23 +28,23 @@ def contents(dataset: Dataset) -> dict[str, Any]:
 def _by_class(split: Split, classes: tuple[str, ...]) -> dict[str, list[Any]]:
     order = np.argsort(split.labels, kind="stable")
     ends = np.cumsum(np.bincount(split.labels, minlength=len(classes)))
-    found = {}
+    by_class = {}
     for name, images in zip(classes, np.split(order, ends[:-1]), strict=True):
         names = "\0".join([split.names[i] for i in images.tolist()])  # no file name has a zero byte
-        found[name] = [len(images), hashlib.sha256(names.encode()).hexdigest()[:16]]
-    return found
+        by_class[name] = [len(images), hashlib.sha256(names.encode()).hexdigest()[:16]]
+    return by_class
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """In words, in what `now` differs. Of a run from before contents were kept, `before` is {}."""
-    found, none = [], (0, "")
+    changes, none = [], (0, "")
     for split in before and now:
         was, there = before.get(split, {}), now[split]
         for name in was | there:
             (count, digest), (new_count, new_digest) = was.get(name, none), there.get(name, none)
             if count != new_count:
-                found.append(f"{split}: class {name} had {count} images, now {new_count}")
+                changes.append(f"{split}: class {name} had {count} images, now {new_count}")
             elif digest != new_digest:
-                found.append(f"{split}: class {name} has {count} images of other names")
-    rest = len(found) - TOLD
-    return [*found[:TOLD], f"and {rest} more classes"] if rest > 0 else found
+                changes.append(f"{split}: class {name} has {count} images of other names")
+    rest = len(changes) - SHOWN
+    return [*changes[:SHOWN], f"and {rest} more classes"] if rest > 0 else changes

@@ -9,6 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.data.decode import Decoder
+from tinyalex.data.storage import Storage
+
 Pixels = npt.NDArray[np.uint8]
 Groups = dict[str, list[str]]  # class -> the names of its images, in order
 
@@ -27,10 +30,17 @@ class Files:
 
     fetch: the bytes of an image as they lie on the disk. decode: those bytes and the name to uint8
     (size, size, 3). Both may be called from any thread, and raise DataError.
+    sequential: images are much faster to read in the order of their names than at random.
     """
 
     fetch: Callable[[str], bytes]
     decode: Callable[[bytes, str], Pixels]
+    sequential: bool = False
+
+    @classmethod
+    def of(cls, storage: Storage, decoder: Decoder) -> Files:
+        """The pictures among the files of `storage`."""
+        return cls(storage.read, lambda data, name: decoder(data, f"{storage.path}/{name}"))
 
     def read(self, name: str) -> Pixels:
         return self.decode(self.fetch(name), name)
@@ -58,9 +68,9 @@ class Images:
         label = {name: index for index, name in enumerate(classes)}
         self.source = source
         self.members = names_in(groups)
-        self.names: Sequence[str] = [printable(member) for member in self.members]
-        self.labels = np.array(
-            [label[name] for name, group in groups.items() for _ in group], dtype=np.int32
+        self.names: Sequence[str] = list(map(printable, self.members))
+        self.labels = np.repeat(
+            np.array([label[name] for name in groups], np.int32), list(map(len, groups.values()))
         )
 
     def read(self, index: int) -> Pixels:
@@ -72,17 +82,25 @@ def names_in(groups: Groups) -> list[str]:
     return [name for group in groups.values() for name in group]
 
 
+def reading_order(groups: Groups, source: Files) -> list[tuple[str, str]]:
+    """The class and the name of each image, in the order in which all are to be read."""
+    images = [(label, name) for label, group in groups.items() for name in group]
+    return sorted(images, key=lambda image: image[1]) if source.sequential else images
+
+
 def printable(name: str) -> str:
     """File names need not be UTF-8; what cannot be printed is shown as an escape."""
+    if name.isascii():
+        return name
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def how_many(images: Collection[object]) -> str:
+def count_of(images: Collection[object]) -> str:
     """'1 image', '2,000 images'"""
     return "1 image" if len(images) == 1 else f"{len(images):,} images"
 
 
-def some(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """'a, b, c, d, e and 7 more'"""
-    shown = ", ".join(names[:5])
+    shown = ", ".join(map(printable, names[:5]))
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -5,18 +5,21 @@ Whatever the validation folder lacks or adds, labels never shift.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from tinyalex.data.dataset import Dataset, Split
-from tinyalex.data.decode import SUFFIXES
+from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.cifar import cifar
 from tinyalex.data.formats.folders import class_folders
-from tinyalex.data.formats.ilsvrc import mounted
+from tinyalex.data.formats.huggingface import huggingface
 from tinyalex.data.formats.packed import Rows, packed
-from tinyalex.data.layout import Groups, Images, Layout, Source, how_many, names_in, some
-from tinyalex.data.storage import Storage, open_storage
+from tinyalex.data.formats.webdataset import webdataset
+from tinyalex.data.layout import Groups, Images, Layout, Source, count_of, listed, names_in
+from tinyalex.data.mounts import mounted, open_storage
+from tinyalex.data.storage import Storage
 from tinyalex.data.unreadable import without_bad_images
 from tinyalex.errors import DataError
 
@@ -30,6 +33,9 @@ def open_dataset(
     hold_out: bool = True,
     max_pixels: int | None = None,
     on_bad_image: str = "error",
+    classes_at: int | None = None,
+    decoding: int = RULE,
+    numbers_from: int | None = None,
 ) -> Dataset:
     """The data set at `path`, a folder or an archive, as images of `size` x `size`.
 
@@ -39,12 +45,20 @@ def open_dataset(
     max_pixels: images with more are refused when they are read.
     on_bad_image: `error` raises DataError when a bad image is read; `skip` decodes every image now,
     and leaves out, with a note, those that cannot be decoded (more than 10 and 1 %: DataError).
+    classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
+    names of the folders.
+    decoding: the rule of `decode` by which pictures become pixels.
+    numbers_from: class folders are numbers, which count the sorted `classes` from this one.
     Raises DataError, saying what was found and what to do, if it is none of the known layouts.
     """
     storage = open_storage(path)
     notes: list[str] = []
-    layout = recognise(storage, size, max_pixels, notes)
-    if on_bad_image == "skip":
+    skip = on_bad_image == "skip"
+    decoder = Decoder(size, max_pixels, decoding, strict=skip)
+    layout = recognise(storage, decoder, classes_at, notes)
+    if numbers_from is not None and classes is not None:
+        layout = _by_number(storage, layout, sorted(classes), numbers_from)
+    if skip:
         layout = without_bad_images(layout, notes)
     train, val = layout.train, layout.val
     if classes is None:
@@ -54,7 +68,7 @@ def open_dataset(
         train = {name: group for name, group in train.items() if group}
         _check_known(storage, {*train, *(val or {})}, classes)
         if train and (absent := [name for name in classes if name not in train]):
-            notes.append(f"There are no training images of {some(absent)}.")
+            notes.append(f"There are no training images of {listed(absent)}.")
     if val is not None:
         val = matched(val, classes, notes)
     elif hold_out:
@@ -62,7 +76,7 @@ def open_dataset(
         held = names_in(val)
         notes.append(
             "There is no validation folder. A tenth of each class is held out, by seed "
-            f"{seed}: {how_many(held)}."
+            f"{seed}: {count_of(held)}."
             if held
             else "There are no validation images: no class has a second image to hold out."
         )
@@ -81,14 +95,19 @@ def _split(groups: Groups, classes: Sequence[str], source: Source) -> Split:
     return source.mapped(images) if isinstance(source, Rows) else images
 
 
-def recognise(storage: Storage, size: int, max_pixels: int | None, notes: list[str]) -> Layout:
+def recognise(
+    storage: Storage, decoder: Decoder, classes_at: int | None, notes: list[str]
+) -> Layout:
     """How the data set lies. What the user should know of it is added to `notes`."""
-    storage = mounted(storage, notes)
-    return (
-        packed(storage, size, notes)
-        or cifar(storage, size, notes)
-        or class_folders(storage, size, max_pixels, notes)
-    )
+    seen = mounted(storage, notes)
+    layout = packed(seen, decoder.size, notes)
+    for read in (cifar, huggingface, webdataset):
+        layout = layout or read(seen, decoder, notes)
+    if layout is None:
+        return class_folders(seen, storage, decoder, classes_at, notes)
+    if classes_at is not None:
+        notes.append("--classes-at has no effect: the classes are known without folders.")
+    return layout
 
 
 def check_trainable(storage: Storage, train: Groups) -> None:
@@ -100,25 +119,53 @@ def check_trainable(storage: Storage, train: Groups) -> None:
         )
     if len(train) == 1:
         (only,) = train
-        inside = [folder for folder in storage.folders if folder.startswith(f"{only}/")]
-        better = f" Did you mean {storage.path / only}?" if len(inside) > 1 else ""
         raise DataError(
             f"{storage.path} has one class, {only!r}, and at least two are needed, each a folder "
-            f"of images.{better}"
+            "of images."
         )
     if empty := [name for name, group in train.items() if not group]:
         raise DataError(
-            f"{storage.path} has no training images of {some(empty)}. Put images "
-            f"({' '.join(SUFFIXES)}) into the folder of each class, or remove the folder."
+            f"{storage.path} has no training images of {listed(empty)}. Put images into the folder "
+            "of each class, or remove the empty folder."
         )
 
 
-def _check_known(storage: Storage, found: set[str], classes: Sequence[str]) -> None:
-    if unknown := sorted(found - set(classes)):
-        raise DataError(
-            f"{storage.path} has classes that the network was not trained on: {some(unknown)}. "
-            f"It knows {some(classes)}. Remove or rename the folders."
+def _check_known(storage: Storage, labels: set[str], classes: Sequence[str]) -> None:
+    unknown = sorted(labels - set(classes))
+    if not unknown:
+        return
+    if all(map(str.isdecimal, labels)) and not any(map(str.isdecimal, classes)):
+        remedy = (
+            "If the numbers count the network's classes in sorted order, as those of ImageNet-V2 "
+            f"do, add --numbers-from {min(map(int, labels))}."
         )
+    elif all(map(str.isdecimal, classes)):
+        remedy = (
+            "The network knows its classes by numbers alone. Train it on data whose classes have "
+            "names, or rename the folders to those numbers."
+        )
+    else:
+        remedy = "Remove or rename the folders."
+    raise DataError(
+        f"{storage.path} has classes that the network was not trained on: {listed(unknown)}. "
+        f"It knows {listed(classes)}. {remedy}"
+    )
+
+
+def _by_number(storage: Storage, layout: Layout, classes: list[str], first: int) -> Layout:
+    """`layout` with the class that each number means, of `classes` counted from `first`."""
+
+    def named(groups: Groups) -> Groups:
+        numbers = {label: int(label) - first if label.isdecimal() else -1 for label in groups}
+        if wrong := [label for label, n in numbers.items() if not 0 <= n < len(classes)]:
+            raise DataError(
+                f"{storage.path} has class folders {listed(wrong)}, which are no numbers from "
+                f"{first} to {first + len(classes) - 1}, those of the network's classes."
+            )
+        return dict(sorted((classes[n], groups[label]) for label, n in numbers.items()))
+
+    val = None if layout.val is None else named(layout.val)
+    return replace(layout, train=named(layout.train), val=val)
 
 
 def matched(val: Groups, classes: Sequence[str], notes: list[str]) -> Groups:
@@ -126,11 +173,11 @@ def matched(val: Groups, classes: Sequence[str], notes: list[str]) -> Groups:
     known = set(classes)
     kept = {name: group for name, group in val.items() if group and name in known}
     if absent := [name for name in classes if name not in kept]:
-        notes.append(f"There are no validation images of {some(absent)}.")
+        notes.append(f"There are no validation images of {listed(absent)}.")
     if extra := {name: group for name, group in val.items() if group and name not in kept}:
         notes.append(
             "Left out of validation, because train lacks the class: "
-            f"{how_many(names_in(extra))} of {some(list(extra))}."
+            f"{count_of(names_in(extra))} of {listed(list(extra))}."
         )
     return kept
 
@@ -142,8 +189,10 @@ def _held_out(train: Groups, seed: int) -> tuple[Groups, Groups]:
     does whether the images lie in a folder or in an archive.
     """
 
+    prefix = f"{seed}/".encode()
+
     def rank(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+        return sha256(prefix + name.encode("utf-8", "surrogateescape")).digest()
 
     kept: Groups = {}
     held: Groups = {}

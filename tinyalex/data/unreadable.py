@@ -8,25 +8,30 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, printable, some
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printable, reading_order
 from tinyalex.data.parallel import in_order
 from tinyalex.errors import DataError
 
 _SCAN_THREADS = 4
 
 
+def too_many(bad: int, total: int) -> bool:
+    """Whether so many bad images are no accident: more than 10 and than 1 %."""
+    return bad > max(10, total // 100)
+
+
 def check_not_too_many(bad: Sequence[str], total: int) -> None:
-    """A few bad images are an accident, more a mistake: DataError above 10 and above 1 %."""
-    if len(bad) > max(10, total // 100):
+    """Raises DataError if there are more bad images than are left out."""
+    if too_many(len(bad), total):
         raise DataError(
-            f"{how_many(bad)} of {total:,} cannot be decoded: {some(bad)}. That is more than are "
+            f"{count_of(bad)} of {total:,} cannot be decoded: {listed(bad)}. That is more than are "
             "left out (10, or 1 % of all). `tinyalex data check` lists them with the reasons."
         )
 
 
 def note_on(bad: Sequence[str]) -> str:
     """For the notes of a data set: how many images are left out, and which."""
-    return f"Left out, because they cannot be decoded: {how_many(bad)} ({some(bad)})."
+    return f"Left out, because they cannot be decoded: {count_of(bad)} ({listed(bad)})."
 
 
 def without_bad_images(layout: Layout, notes: list[str]) -> Layout:
@@ -45,12 +50,13 @@ def without_bad_images(layout: Layout, notes: list[str]) -> Layout:
             return True
         return False
 
-    names = names_in(layout.train) + names_in(layout.val or {})
+    splits = (layout.train, layout.val or {})
+    names = [name for groups in splits for _, name in reading_order(groups, source)]
     with (
         closing(in_order(is_bad, names, _SCAN_THREADS)) as answers,
-        tqdm(answers, "looking for bad images", len(names), leave=False, disable=None) as found,
+        tqdm(answers, "looking for bad images", len(names), leave=False, disable=None) as bar,
     ):
-        bad = [name for name, answer in zip(names, found, strict=True) if answer]
+        bad = [name for name, answer in zip(names, bar, strict=True) if answer]
     if not bad:
         return layout
     shown = [printable(name) for name in bad]

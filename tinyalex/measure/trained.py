@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyalex.data.decode import MAX_PIXELS, centre_square, decode, decode_opened
+from tinyalex.data.decode import MAX_PIXELS, RULE, centre_square, decode, decode_opened
 from tinyalex.errors import DataError, UsageError
 from tinyalex.measure.evaluate import probabilities
 from tinyalex.net.network import Network, outputs
+from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.weights import load_networks
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
@@ -29,7 +30,8 @@ def load(run: str | os.PathLike[str], backend: str = "auto") -> TrainedNetwork:
     backend: "auto", "reference" or "gpu". Raises CheckpointError, UsageError.
     """
     (state,), (network,) = load_networks([os.fspath(run)], backend)
-    return TrainedNetwork(network, state.classes, state.titles, state.config.get("max_pixels"))
+    own = from_mapping(state.config, Config(), str(run))
+    return TrainedNetwork(network, state.classes, state.titles, own.max_pixels, own.decoding)
 
 
 class TrainedNetwork:
@@ -45,9 +47,11 @@ class TrainedNetwork:
         classes: Sequence[str],
         titles: Sequence[str],
         max_pixels: int | None = None,
+        decoding: int = RULE,
     ) -> None:
         self.network, self.classes, self.titles = network, tuple(classes), tuple(titles)
         self.max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
+        self.decoding = decoding
 
     def predict(self, picture: Picture, topk: int = 5, crops: int = 1) -> list[tuple[str, float]]:
         """The `topk` most probable classes of one picture: title and probability, the best first.
@@ -121,7 +125,7 @@ class TrainedNetwork:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"Cannot read the picture {path}: {reason}.") from None
-        return decode(data, size, str(path), self.max_pixels)
+        return decode(data, size, str(path), self.max_pixels, self.decoding)
 
 
 TAKEN = "a path, an image of Pillow's, or a uint8 array (H, W, 3) or (N, H, W, 3) of RGB 0 to 255"

@@ -182,7 +182,7 @@ def _read(path: Path) -> Checkpoint:
         network=network,
         classes=tuple(meta["classes"]),
         titles=tuple(meta["titles"]),
-        config=meta["config"],
+        config={"decoding": 1, **meta["config"]},  # runs of before the setting read JPEGs whole
         progress=progress,
         parameters=_under("parameter/", arrays),
         velocities=_under("velocity/", arrays),

@@ -19,6 +19,7 @@ from tinyalex.net.schedule import POLICIES
 from tinyalex.system.backends import BACKENDS, PRECISIONS
 
 ON_BAD_IMAGE = ("error", "skip")
+DECODING = 2  # `RULE` of data.decode, which is not imported here as it takes Pillow
 
 
 class Rule(NamedTuple):
@@ -31,6 +32,7 @@ class Rule(NamedTuple):
 POSITIVE = Rule("a number above zero", lambda value: 0 < value <= sys.float_info.max)
 NOT_NEGATIVE = Rule("a number that is zero or more", lambda value: 0 <= value <= sys.float_info.max)
 FRACTION = Rule("a number from 0 up to, not including, 1", lambda value: 0 <= value < 1)
+DECODING_RULE = Rule("1 or 2", lambda value: value in (1, DECODING))
 GPUS = Rule(
     "one number of a GPU, or two with a comma between: 0 or 0,1",
     lambda value: re.fullmatch(r"\d+(,\d+)?", value) is not None,
@@ -96,6 +98,15 @@ class Config:
     max_pixels: int | None = whole("refuse pictures of more pixels (default: 64 million)")
     on_bad_image: str = setting(
         "error", "stop at a picture that cannot be read, or leave it out", choices=ON_BAD_IMAGE
+    )
+    classes_at: int | None = whole(
+        "which folder in an image's path is its class, from 1 (default: by their names)"
+    )
+    decoding: int = setting(
+        DECODING,
+        "rule by which JPEGs are read; 1, of runs before, reads large ones whole",
+        kind=int,
+        rule=DECODING_RULE,
     )
     print_freq: int = whole("steps between log lines", 50, short="-p")
     output_dir: str | None = setting(None, "folder of the run (default: runs/<time>-<arch>)")

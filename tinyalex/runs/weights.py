@@ -37,7 +37,12 @@ def load_networks(
     return checkpoints, [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
 
 
-def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset:
+def open_data_of(
+    checkpoints: Sequence[Checkpoint],
+    path: str | None,
+    classes_at: int | None = None,
+    numbers_from: int | None = None,
+) -> Dataset:
     """The images at `path`, or those of the training, labelled by the checkpoints' classes.
 
     Of the training's own images, moved or packed since too, the same are held out as then; others
@@ -61,6 +66,9 @@ def open_data_of(checkpoints: Sequence[Checkpoint], path: str | None) -> Dataset
             hold_out=hold_out,
             max_pixels=config.max_pixels,
             on_bad_image=config.on_bad_image,
+            classes_at=classes_at or config.classes_at,
+            decoding=config.decoding,
+            numbers_from=numbers_from,
         )
 
     dataset, own = opened(True), same_data(path, config.data)

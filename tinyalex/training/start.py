@@ -131,6 +131,8 @@ def prepare(
         config.seed,
         max_pixels=config.max_pixels,
         on_bad_image=config.on_bad_image,
+        classes_at=config.classes_at,
+        decoding=config.decoding,
     )
     count = len(dataset.train.labels)
     if config.recipe.batch_size > count:

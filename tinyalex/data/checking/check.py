@@ -15,24 +15,32 @@ from typing import Any
 from tqdm import tqdm
 
 from tinyalex.data.checking.file_quirks import ODDITIES, oddities
-from tinyalex.data.checking.report import Count, Finding, Report
+from tinyalex.data.checking.report import SHOWN_CLASSES, Count, Example, Finding, Report
+from tinyalex.data.decode import Decoder
 from tinyalex.data.formats.packed import AGAIN, check_size, digest, read_entries, read_manifest
-from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, printable, some
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printable, reading_order
+from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, matched, recognise
 from tinyalex.data.parallel import in_order
-from tinyalex.data.storage import open_storage
+from tinyalex.data.unreadable import too_many
 from tinyalex.errors import DataError
 
 _SIZE = 32  # to which images are decoded here: only whether they can be decoded matters
 
 
 def check(
-    path: Path, *, against: Path | None = None, workers: int, max_pixels: int | None = None
+    path: Path,
+    *,
+    against: Path | None = None,
+    workers: int,
+    max_pixels: int | None = None,
+    classes_at: int | None = None,
 ) -> Report:
     """Reads and decodes all that is at `path`.
 
     against: a pack made of it earlier; images that have another SHA-256 than then are found.
     max_pixels: larger pictures are bad, and are not decoded; None is the default, 64 million.
+    classes_at: which folder in the path of an image is its class, as in `open_data`.
     Raises DataError only if there are no files at `path` that could be looked at, or no pack.
     """
     storage, report, notes = open_storage(path), Report(str(path)), list[str]()
@@ -42,14 +50,16 @@ def check(
             report.findings += _changed_files(path, manifest)
         size = _SIZE if manifest is None else manifest["size"]
         if report.usable:
-            layout = recognise(storage, size, max_pixels, notes)
+            layout = recognise(storage, Decoder(size, max_pixels, strict=True), classes_at, notes)
     except DataError as error:
         report.findings.append(_as_finding(error))
     if not report.usable:
         return report
     report.layout = layout.kind
     groups = {"train": layout.train} | ({} if layout.val is None else {"val": layout.val})
-    report.splits = {name: _count(split) for name, split in groups.items() if any(split.values())}
+    report.splits = {
+        name: _count(split, layout.titles) for name, split in groups.items() if any(split.values())
+    }
     try:
         check_trainable(storage, layout.train)
     except DataError as error:
@@ -59,8 +69,8 @@ def check(
     report.findings += [Finding(note, "") for note in notes]
     report.findings += _odd_counts(groups)
     if manifest is None:
-        hashes, bad, found = _look_at_all(layout, workers)
-        report.findings += found
+        hashes, bad, of_files = _look_at_all(layout, workers)
+        report.findings += of_files
     else:
         entries = (entry for split in groups for entry in read_entries(storage, split, manifest))
         hashes, bad = {entry["name"]: entry["sha256"] for entry in entries}, set[str]()
@@ -75,14 +85,24 @@ def _as_finding(error: DataError) -> Finding:
     return Finding(str(error), "", fatal=True)
 
 
-def _count(groups: Groups) -> Count:
+def _count(groups: Groups, titles: dict[str, str]) -> Count:
     sizes = [len(group) for group in groups.values()]
-    return Count(sum(sizes), len(sizes), min(sizes), statistics.median(sizes), max(sizes))
+    labels = [label for label in groups if groups[label]]
+    examples = [
+        Example(label, titles.get(label, label), len(groups[label]), printable(groups[label][0]))
+        for label in (
+            labels
+            if len(labels) <= 2 * SHOWN_CLASSES
+            else labels[:SHOWN_CLASSES] + labels[-SHOWN_CLASSES:]
+        )
+    ]
+    median = statistics.median(sizes)
+    return Count(sum(sizes), len(sizes), min(sizes), median, max(sizes), examples)
 
 
 def _odd_counts(groups: dict[str, Groups]) -> list[Finding]:
     """Classes with less than a tenth, or more than ten times, of the median."""
-    found = []
+    findings = []
     for split, classes in groups.items():
         sizes = {name: len(group) for name, group in classes.items() if group}
         median = statistics.median(sizes.values()) if sizes else 0
@@ -92,14 +112,14 @@ def _odd_counts(groups: dict[str, Groups]) -> list[Finding]:
             if size < median / 10 or size > median * 10
         ]
         if odd:
-            found.append(
+            findings.append(
                 Finding(
                     f"Classes of {split} that are very small or large beside the median of "
-                    f"{median:g} images: {some(odd)}.",
+                    f"{median:g} images: {listed(odd)}.",
                     "Add images to the small ones, or expect that they are seldom recognised.",
                 )
             )
-    return found
+    return findings
 
 
 def _look_at_all(layout: Layout, workers: int) -> tuple[dict[str, str], set[str], list[Finding]]:
@@ -118,7 +138,8 @@ def _look_at_all(layout: Layout, workers: int) -> tuple[dict[str, str], set[str]
             return sha256, str(error), []
         return sha256, None, oddities(data, name)
 
-    names = names_in(layout.train) + names_in(layout.val or {})
+    splits = (layout.train, layout.val or {})
+    names = [name for groups in splits for _, name in reading_order(groups, source)]
     hashes: dict[str, str] = {}
     bad: dict[str, str] = {}
     odd: dict[str, list[str]] = defaultdict(list)
@@ -133,20 +154,21 @@ def _look_at_all(layout: Layout, workers: int) -> tuple[dict[str, str], set[str]
                 bad[name] = error
             for oddity in strange:
                 odd[oddity].append(printable(name))
-    found = [
-        Finding(f"{how_many(odd[what])}: {what}.", ODDITIES[what], odd[what])
+    findings = [
+        Finding(f"{count_of(odd[what])}: {what}.", ODDITIES[what], odd[what])
         for what in ODDITIES
         if what in odd
     ]
     if bad:
-        remedy = (
-            "Mend, fetch again or remove them; or leave them out: tinyalex data pack SRC -o DIR "
-            "--on-bad-image skip."
+        remedy = "Mend, fetch again or remove them."
+        if not too_many(len(bad), len(names)):
+            remedy = (
+                f"{remedy} Or leave them out: tinyalex data pack SRC -o DIR --on-bad-image skip."
+            )
+        findings.insert(
+            0, Finding(f"{count_of(bad)} cannot be decoded.", remedy, list(bad.values()), True)
         )
-        found.insert(
-            0, Finding(f"{how_many(bad)} cannot be decoded.", remedy, list(bad.values()), True)
-        )
-    return hashes, set(bad), found
+    return hashes, set(bad), findings
 
 
 def _copies(groups: dict[str, Groups], hashes: dict[str, str]) -> list[Finding]:
@@ -171,14 +193,14 @@ def _copies(groups: dict[str, Groups], hashes: dict[str, str]) -> list[Finding]:
     held_out = "" if "val" in groups else " One may be trained on and the other held out."
     findings = [
         Finding(
-            f"{how_many(leaked)} both in train and in val: the validation error is too good.",
+            f"{count_of(leaked)} both in train and in val: the validation error is too good.",
             "Remove each from train.",
             leaked,
         ),
         Finding(
-            f"{how_many(ambiguous)} in two classes.", "Keep each in the class it shows.", ambiguous
+            f"{count_of(ambiguous)} in two classes.", "Keep each in the class it shows.", ambiguous
         ),
-        Finding(f"{how_many(repeated)} twice in a class.{held_out}", "Keep one of each.", repeated),
+        Finding(f"{count_of(repeated)} twice in a class.{held_out}", "Keep one of each.", repeated),
     ]
     return [finding for finding in findings if finding.images]
 
@@ -196,9 +218,9 @@ def _changed_images(hashes: dict[str, str], against: Path) -> list[Finding]:
     new = [printable(name) for name in hashes if name not in before]
     again = f"Fetch them again; or, if this is meant, pack anew: {AGAIN}"
     findings = [
-        Finding(f"{how_many(changed)} changed since {against} was made.", again, changed, True),
-        Finding(f"{how_many(gone)} gone since {against} was made.", again, gone, True),
-        Finding(f"{how_many(new)} new since {against} was made.", "Pack anew to use them.", new),
+        Finding(f"{count_of(changed)} changed since {against} was made.", again, changed, True),
+        Finding(f"{count_of(gone)} gone since {against} was made.", again, gone, True),
+        Finding(f"{count_of(new)} new since {against} was made.", "Pack anew to use them.", new),
     ]
     return [finding for finding in findings if finding.images]
 

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import PurePosixPath
 
 from PIL import Image
 
-from tinyalex.data.decode import FORMATS, orientation, pillow_silent
+from tinyalex.data.decode import SUFFIX_FORMAT, opened, orientation, pillow_silent
+from tinyalex.data.magic import HEAD, picture_format
 
-_FORMAT_OF = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-}
 ODDITIES = {
     "grey": "The value is taken for red, green and blue.",
     "16-bit": "Its 65,536 levels are scaled to 256.",
@@ -38,11 +26,11 @@ ODDITIES = {
 
 def oddities(data: bytes, name: str) -> list[str]:
     """The keys of ODDITIES that hold for an image file, from its header alone."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix not in _FORMAT_OF:
+    if not picture_format(data[:HEAD]):
         return []  # a record of CIFAR-10
+    suffix = PurePosixPath(name).suffix.lower()
     with pillow_silent:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = opened(data, name)
         mode, short, long = image.mode, min(image.size), max(image.size)
         turned, several = orientation(image) != 1, _several_frames(image)
     holds = {
@@ -54,7 +42,8 @@ def oddities(data: bytes, name: str) -> list[str]:
         "with transparency": mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info,
         "turned by EXIF": turned,
         "animated or of several pages": several,
-        "of another format than its suffix": image.format not in (_FORMAT_OF[suffix], "MPO"),
+        "of another format than its suffix": image.format
+        not in (SUFFIX_FORMAT.get(suffix, image.format), "MPO"),
         "more than four times as long as wide": long > 4 * short,
         "under 16 pixels": short < 16,
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _SHOWN = 5  # images of a finding that are printed
+SHOWN_CLASSES = 2  # the first and the last so many, by which a person sees a wrong reading
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,28 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A class, what a person calls it, how many images it has, and one of them."""
+
+    name: str
+    title: str
+    images: int
+    image: str
+
+
+@dataclass(frozen=True)
 class Count:
-    """Images of a split: all of them, and those of a class."""
+    """Images of a split: all of them, and those of a class.
+
+    examples: the first and the last classes.
+    """
 
     images: int
     classes: int
     smallest: int
     median: float
     largest: int
+    examples: list[Example]
 
 
 @dataclass
@@ -54,6 +69,11 @@ class Report:
                 f"{name:<5} {count.images:,} images in {count.classes:,} classes, "
                 f"{count.smallest:,} to {count.largest:,} each (median {count.median:g})"
             )
+            for at, example in enumerate(count.examples):
+                if at == SHOWN_CLASSES and count.classes > 2 * SHOWN_CLASSES:
+                    yield "        ..."
+                title = f" ({example.title})" if example.title != example.name else ""
+                yield f"        {example.name}{title}: {example.images:,}, {example.image}"
         for finding in sorted(self.findings, key=lambda finding: not finding.fatal):
             kind = "error" if finding.fatal else "note "
             yield f"{kind} {finding.what} {finding.remedy}".rstrip()

@@ -1,41 +1,45 @@
-"""CIFAR-10 as the binary batches in which it is published: data_batch_1.bin and so on."""
+"""CIFAR-10 as it is published: binary batches, data_batch_1.bin and so on, or Python's pickles."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tinyalex.data.decode import centre_square
+from tinyalex.data.decode import Decoder, centre_square
+from tinyalex.data.formats.unpickle import unpickled
 from tinyalex.data.layout import Files, Groups, Layout, Pixels
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
 
+_BATCH = re.compile(r"(data_batch_[1-5]|test_batch)(\.bin)?")
+_ARCHIVE, _PICKLES = "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"
 
-def cifar(storage: Storage, size: int, notes: list[str]) -> Layout | None:
-    """The binary batches, kept in memory: records of a label and 32 x 32 pixels, planes R, G, B."""
-    if "data_batch_1" in storage.files:
-        raise DataError(
-            f"{storage.path} is CIFAR-10 as Python pickles. They could run any code when loaded, "
-            "and so are not read. Get the binary version, cifar-10-binary.tar.gz."
-        )
-    batches = [
-        name for name in storage.files if re.fullmatch(r"(data_batch_[1-5]|test_batch)\.bin", name)
-    ]
+
+def cifar(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout | None:
+    """The batches, kept in memory: records of a label and 32 x 32 pixels, planes R, G, B."""
+    batches = [name for name in storage.others if _BATCH.fullmatch(name)]
     if not batches:
         return None
-    if "batches.meta.txt" not in storage.files:
+    binary = batches[0].endswith(".bin")
+    table = "batches.meta.txt" if binary else "batches.meta"
+    if table not in storage.files:
         raise DataError(
-            f"{storage.path} lacks batches.meta.txt, which names the classes of CIFAR-10. Fetch it "
-            "again (cifar-10-binary.tar.gz)."
+            f"{storage.path} lacks {table}, which names the classes of CIFAR-10. Fetch it again "
+            f"({_ARCHIVE if binary else _PICKLES})."
         )
-    classes = storage.text("batches.meta.txt").split()
-    records = {name: _records(storage, name, len(classes)) for name in batches}
+    if binary:
+        classes = storage.text(table).split()
+        records = {name: _records(storage, name, len(classes)) for name in batches}
+    else:
+        classes = [name.decode() for name in _unpickled(storage, table, b"label_names")[0]]
+        records = {name: _from_pickle(storage, name, len(classes)) for name in batches}
     train: Groups = {}
     test: Groups = {}
     for batch in batches:
-        groups = test if batch == "test_batch.bin" else train
+        groups = test if batch.startswith("test_batch") else train
         for number, label in enumerate(records[batch][:, 0]):
             groups.setdefault(classes[label], []).append(f"{batch}/{number:05}")
     if train and len(batches) - bool(test) < 5:
@@ -48,7 +52,7 @@ def cifar(storage: Storage, size: int, notes: list[str]) -> Layout | None:
 
     def decode(record: bytes, name: str) -> Pixels:
         planes = np.frombuffer(record, np.uint8)[1:].reshape(3, 32, 32)
-        return centre_square(Image.fromarray(planes.transpose(1, 2, 0).copy()), size)
+        return centre_square(Image.fromarray(planes.transpose(1, 2, 0).copy()), decoder.size)
 
     source = Files(fetch, decode)
     return Layout("CIFAR-10", dict(sorted(train.items())), test or None, {}, source)
@@ -59,6 +63,35 @@ def _records(storage: Storage, name: str, classes: int) -> Pixels:
     if data.size == 0 or data.size % 3073 or data[::3073].max() >= classes:
         raise DataError(
             f"{storage.path / name} ({data.size:,} bytes) is not a batch of CIFAR-10: records of "
-            f"3073 bytes that begin with a label below {classes}. Fetch it again."
+            f"3073 bytes that begin with a label below {classes}. Fetch it again ({_ARCHIVE})."
         )
     return data.reshape(-1, 3073)
+
+
+def _from_pickle(storage: Storage, name: str, classes: int) -> Pixels:
+    """The same records from a pickle."""
+    labels, pixels = _unpickled(storage, name, b"labels", b"data")
+    try:
+        return np.column_stack([_labels(labels, classes), pixels.reshape(-1, 3072)])
+    except (ValueError, TypeError, AttributeError) as cause:
+        raise DataError(
+            f"{storage.path / name} is not a batch of CIFAR-10 ({cause}). Fetch it again "
+            f"({_PICKLES})."
+        ) from cause
+
+
+def _labels(labels: list[int], classes: int) -> Pixels:
+    if not labels or not set(labels) <= set(range(classes)):
+        raise ValueError(f"its labels are not 0 to {classes - 1}")
+    return np.array(labels, np.uint8)
+
+
+def _unpickled(storage: Storage, name: str, *keys: bytes) -> list[Any]:
+    try:
+        values = unpickled(storage.read(name))
+        return [values[key] for key in keys]
+    except (ValueError, LookupError) as cause:
+        raise DataError(
+            f"{storage.path / name} is not what CIFAR-10 has under this name ({cause}). Nothing of "
+            f"it was run. Fetch it again ({_PICKLES})."
+        ) from cause

@@ -3,7 +3,7 @@
     train/<class>/**/*.jpg  [val/<class>/**/*.jpg]         ImageNet and most others
     <class>/**/*.jpg                                       no validation folder
     train/<class>/images/*.JPEG  val/images/*.JPEG  val/val_annotations.txt     Tiny-ImageNet
-    train/<class>/*.JPEG  val/*.JPEG  devkit               ILSVRC, see `formats.ilsvrc`
+    train/<class>/*.JPEG  val/*.JPEG, answers elsewhere    ILSVRC, see `formats.flat`
 
 A class is a folder with a name, and a label its rank among the training classes, sorted by code
 point (`10` before `2`).
@@ -12,128 +12,186 @@ point (`10` before `2`).
 from __future__ import annotations
 
 import re
-from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from tinyalex.data.decode import SUFFIXES, decode
-from tinyalex.data.formats.ilsvrc import VALIDATION_IMAGE, Devkit, by_ground_truth, read_devkit
-from tinyalex.data.layout import (
-    Files,
-    Groups,
-    Layout,
-    Pixels,
-    how_many,
-    printable,
-    some,
-)
-from tinyalex.data.storage import TRAIN, VAL, Directory, Storage
+from tinyalex.data.decode import Decoder
+from tinyalex.data.formats.depth import check_depth
+from tinyalex.data.formats.flat import Answers, by_wordnet_id
+from tinyalex.data.formats.misplaced import check_one_class, check_whole_sets, refuse_no_classes
+from tinyalex.data.formats.tree import Tree, split_folders, suffixes
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printable
+from tinyalex.data.splits import NAMES, split_named
+from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
 
+_WNID, _NO_DIGITS = re.compile(r"n\d{8}"), re.compile(r"\D+")
+_OFFICIAL = re.compile(
+    r"(^|/)(train|test|val|train_test_split|train_list|test_list)\.(json|mat|txt|csv)$"
+)
 
-def class_folders(storage: Storage, size: int, max_pixels: int | None, notes: list[str]) -> Layout:
-    tops = {name.casefold(): name for name in sorted(storage.folders) if "/" not in name}
-    train_folder = next((tops[name] for name in TRAIN if name in tops), None)
-    val_folder = next((tops[name] for name in VAL if name in tops), None)
-    train: Groups = {}
-    if train_folder or not val_folder:
-        train, beside = _by_class(storage, train_folder)
-        _check_place(storage, train, beside)
-        if beside:
-            notes.append(f"Left out beside the class folders: {how_many(beside)}.")
-    devkit = read_devkit(storage)
-    val = _validation(storage, val_folder, train, devkit, notes) if val_folder else None
-    if storage.path.name.casefold() in TRAIN:
+
+@dataclass
+class _Part:
+    """The images of a split by class, and the folders that were taken for each class.
+
+    beside: images in no class folder. unread: files in class folders that are no images.
+    """
+
+    groups: Groups = field(default_factory=dict)
+    folders: dict[str, list[str]] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+
+def class_folders(
+    storage: Storage, whole: Storage, decoder: Decoder, classes_at: int | None, notes: list[str]
+) -> Layout:
+    """The images of `storage` by their folders.
+
+    classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
+    names. whole: the data set as it was given, with tables that `storage` may lack.
+    """
+    tree, answers = Tree.of(storage), Answers(whole, storage)
+    tops = split_folders(storage, tree, classes_at)
+    train, used = Groups(), list[str]()
+    if "train" in tops or not tops:
+        used += tops.get("train", [""])
+        train = _training(storage, tree, used, classes_at, notes)
+    val = None
+    for split in ("val", "test"):
+        if val is not None:
+            break
+        for top in tops.get(split, ()):
+            used.append(top)
+            groups = _validation(storage, tree, top, split, train, answers, classes_at, notes)
+            if groups is not None:
+                val = _merged(val or {}, groups)
+    _note_unused(storage, tree, used, notes)
+    annotated = any(f"{top}/val_annotations.txt" in storage.files for top in used)
+    kind = "ILSVRC" if answers.devkit else "Tiny-ImageNet" if annotated else "class folders"
+    return Layout(kind, train, val, _titles(storage, train, answers), Files.of(storage, decoder))
+
+
+def _training(
+    storage: Storage, tree: Tree, tops: list[str], classes_at: int | None, notes: list[str]
+) -> Groups:
+    """The classes of the training folders `tops`, which are one set; "" is the data set's own."""
+    part = _part(tree, tops, classes_at)
+    train = part.groups
+    if not any(train.values()) and (named := by_wordnet_id(part.beside)):
+        train, part.beside = named, []
+    if classes_at is None:
+        if tops == [""]:
+            check_whole_sets(storage, tree)
+        check_one_class(storage, tree, train, tops[0] and tree.class_root(tops[0], {}))
+    if not any(train.values()):
+        refuse_no_classes(storage, tree, part.beside, tops[0])
+    if classes_at is None:
+        check_depth(storage, tree, part.folders, notes)
+    if part.beside:
+        notes.append(f"Left out beside the class folders: {count_of(part.beside)}.")
+    if part.unread:
+        notes.append(f"Files in the class folders that are no images: {suffixes(part.unread)}.")
+    name = storage.path.name
+    if tops == [""] and split_named(name) == "train":
         above = storage.path.absolute().parent
-        if unused := [name for name in VAL if (above / name).is_dir()]:
+        if unused := [word for word in (*NAMES["val"], *NAMES["test"]) if (above / word).is_dir()]:
             notes.append(f"{above / unused[0]} is not used. To validate on it, give {above}.")
-
-    def decode_one(data: bytes, name: str) -> Pixels:
-        return decode(data, size, printable(f"{storage.path}/{name}"), max_pixels)
-
-    source = Files(storage.read, decode_one)
-    annotated = f"{val_folder}/val_annotations.txt" in storage.files
-    kind = "ILSVRC" if devkit else "Tiny-ImageNet" if annotated else "class folders"
-    return Layout(kind, train, val, _titles(storage, train, devkit), source)
+    return train
 
 
-def _by_class(storage: Storage, folder: str | None) -> tuple[Groups, list[str]]:
-    """The images at any depth in each folder of `folder`, and those beside these folders."""
-    prefix = f"{folder}/" if folder else ""
-    inside = [name.removeprefix(prefix) for name in storage.folders if name.startswith(prefix)]
-    groups: Groups = {printable(name): [] for name in sorted(inside) if "/" not in name}
-    beside: list[str] = []
-    for name in _images(storage, prefix):
-        label, nested, _ = name.removeprefix(prefix).partition("/")
-        (groups[printable(label)] if nested else beside).append(name)
-    return groups, beside
+def _part(
+    tree: Tree, tops: list[str], classes_at: int | None, known: Groups | None = None
+) -> _Part:
+    """The images at any depth in the class folders of `tops`.
+
+    known: folders of these names are classes, and not what holds all the classes.
+    """
+    part = _Part()
+    roots = []
+    for top in tops:
+        level = [tree.class_root(top, known or {}) if top and classes_at is None else top]
+        for _ in range((classes_at or 0) - 1 - bool(top)):
+            part.beside += [name for folder in level for name in tree.images.get(folder, ())]
+            level = [below for folder in level for below in tree.below.get(folder, ())]
+        roots += level
+    for root in roots:
+        part.beside += tree.images.get(root, ())
+        for folder in tree.below.get(root, ()):
+            others = tree.others_in(folder)
+            part.unread += others
+            if tree.holds_images(folder) or not others:  # else it is no class, but notes and lists
+                part.folders.setdefault(printable(PurePosixPath(folder).name), []).append(folder)
+    for label, folders in sorted(part.folders.items()):
+        images = [name for folder in folders for name in tree.images_in(folder)]
+        part.groups[label] = images if len(folders) == 1 else sorted(images)
+    return part
 
 
-def _images(storage: Storage, prefix: str) -> list[str]:
-    return [
-        name
-        for name in storage.files
-        if name.startswith(prefix) and name.lower().endswith(SUFFIXES)
-    ]
-
-
-def _check_place(storage: Storage, train: Groups, beside: list[str]) -> None:
-    """Explain the folder above the right one, the folder below it, and one without images."""
-    path = storage.path
-    there = {*storage.folders, *storage.files}
-    signs = (*TRAIN, "data_batch_1.bin")
-    whole = [name for name in train if any(f"{name}/{sign}" in there for sign in signs)]
-    if whole:
-        raise DataError(
-            f"{path} holds whole data sets, each in its own folder: {some(whole)}. "
-            f"Give one of them. Did you mean {path / whole[0]}?"
-        )
-    if any(train.values()):
-        return
-    if beside:
-        above = path.absolute().parent
-        inside = isinstance(storage, Directory) or VALIDATION_IMAGE.fullmatch(beside[0])
-        better = f" Did you mean {above}?" if inside else ""
-        raise DataError(
-            f"{path} holds {how_many(beside)} in no class folder, so that the classes are unknown. "
-            f"Give the folder that holds one folder of images per class.{better}"
-        )
-    kinds = Counter(PurePosixPath(name).suffix or "suffixless" for name in storage.files)
-    found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) or "no"
-    unpack = " Unpack each .tar into a folder of its name." if ".tar" in kinds else ""
-    raise DataError(
-        f"{path} holds no images ({' '.join(SUFFIXES)}) but {found} files.{unpack} "
-        "Give a folder or an archive with one folder of images per class."
-    )
+def _merged(one: Groups, other: Groups) -> Groups:
+    return {label: one.get(label, []) + other.get(label, []) for label in sorted({*one, *other})}
 
 
 def _validation(
-    storage: Storage, folder: str, train: Groups, devkit: Devkit | None, notes: list[str]
+    storage: Storage,
+    tree: Tree,
+    top: str,
+    kind: str,
+    train: Groups,
+    answers: Answers,
+    classes_at: int | None,
+    notes: list[str],
 ) -> Groups | None:
-    """The images of the validation folder by class; None for a test folder without classes."""
-    if f"{folder}/val_annotations.txt" in storage.files:
-        return _annotated(storage, folder, notes)
-    if (flat := by_ground_truth(storage, folder, devkit)) is not None:
-        return flat
-    val, beside = _by_class(storage, folder)
-    if any(group and (not train or name in train) for name, group in val.items()):
-        if beside:
-            notes.append(f"Left out beside the folders of {folder}: {how_many(beside)}.")
-        return val
-    if train and folder.casefold().startswith("test"):  # competitions keep their answers back
-        notes.append(f"The folder {folder} is left out: it has no images in folders of classes.")
+    """The images of a validation folder by class, or None for one without classes.
+
+    Only a test folder may lack them, as competitions keep their answers back.
+    """
+    images = tree.images_in(top)
+    if not images and train:
+        notes.append(f"The folder {top} has no images, and is no validation folder.")
         return None
+    if f"{top}/val_annotations.txt" in storage.files:
+        return _annotated(storage, top, images, notes)
+    part = _part(tree, [top], classes_at, train)
+    if not any(part.groups.values()):
+        flat = part.beside
+    elif len(part.groups) == 1 and not part.groups.keys() & train.keys():
+        flat = images  # all in a folder that is no class
+    else:
+        flat = []
+    if flat and (groups := answers.of(top, flat, train)) is not None:
+        return groups
+    if any(group and (not train or name in train) for name, group in part.groups.items()):
+        if part.beside:
+            notes.append(f"Left out beside the folders of {top}: {count_of(part.beside)}.")
+        if part.unread:
+            notes.append(
+                f"Files in the folders of {top} that are no images: {suffixes(part.unread)}."
+            )
+        return part.groups
+    if train and kind == "test":
+        notes.append(f"The folder {top} is left out: it has no images in folders of classes.")
+        return None
+    if flat:
+        raise DataError(
+            f"{storage.path / top} has {count_of(images)}, none of them in the folder of a class, "
+            "so that the classes are unknown. Move each into a folder named as its class in train, "
+            f"or write {top}/val_annotations.txt with a line 'file<TAB>class' for each image in "
+            f"{top}/images, or rename {top!r} to hold out a tenth of train."
+        )
     raise DataError(
-        f"{storage.path / folder} has {how_many(_images(storage, f'{folder}/'))}, none of them in "
-        "the folder of a class, so that the classes are unknown. Move each into a folder named as "
-        f"its class in train, or write {folder}/val_annotations.txt with a line 'file<TAB>class' "
-        f"for each image in {folder}/images, or rename {folder!r} to hold out a tenth of train."
+        f"The folders of {storage.path / top}, {listed(list(part.groups))}, are none of the "
+        f"classes of train, which are {listed(list(train))}: what they show is unknown. "
+        f"Rename each as its class is called in train, or rename {top!r} to hold out a tenth of "
+        "train."
     )
 
 
-def _annotated(storage: Storage, folder: str, notes: list[str]) -> Groups:
+def _annotated(storage: Storage, folder: str, images: list[str], notes: list[str]) -> Groups:
     """Tiny-ImageNet: a line `file<TAB>class<TAB>box` for each file in <folder>/images."""
     annotations = f"{folder}/val_annotations.txt"
-    there = set(_images(storage, f"{folder}/images/"))
+    there = {name for name in images if name.startswith(f"{folder}/images/")}
     label: dict[str, str] = {}
     for number, line in enumerate(storage.text(annotations).splitlines(), start=1):
         file, *fields = line.split("\t")
@@ -144,26 +202,39 @@ def _annotated(storage: Storage, folder: str, notes: list[str]) -> Groups:
             )
         label[f"{folder}/images/{file}"] = fields[0]
     if absent := label.keys() - there:
-        notes.append(f"Listed in {annotations} but not there: {how_many(absent)}.")
+        notes.append(f"Listed in {annotations} but not there: {count_of(absent)}.")
     if unlisted := there - label.keys():
-        notes.append(f"Left out, because {annotations} does not list them: {how_many(unlisted)}.")
+        notes.append(f"Left out, because {annotations} does not list them: {count_of(unlisted)}.")
     val: Groups = {}
     for name in sorted(there & label.keys()):
         val.setdefault(label[name], []).append(name)
     return dict(sorted(val.items()))
 
 
-def _titles(storage: Storage, train: Groups, devkit: Devkit | None) -> dict[str, str]:
+def _note_unused(storage: Storage, tree: Tree, used: list[str], notes: list[str]) -> None:
+    """Say which images lie in no folder that is used, and which official splits are not."""
+    if used != [""]:
+        unused = {top: tree.images_in(top) for top in tree.below.get("", ()) if top not in used}
+        unused[str(storage.path)] = tree.images.get("", [])
+        for top, images in unused.items():
+            if images:
+                notes.append(f"Not used: {count_of(images)} in {printable(top)}.")
+    elif lists := [name for name in storage.others if _OFFICIAL.search(name)]:
+        notes.append(f"Not used: the list of a split in {listed(lists)}.")
+
+
+def _titles(storage: Storage, train: Groups, answers: Answers) -> dict[str, str]:
     """What people call the classes whose folder names are WordNet ids such as n01443537.
 
     From words.txt (`n01443537<TAB>goldfish, Carassius auratus`), else from image names such as
-    n01443537_goldfish.JPEG, else from the devkit of ILSVRC.
+    n01443537_goldfish.JPEG, else from Kaggle's table or the devkit of ILSVRC.
     """
-    titles = dict(devkit.titles) if devkit else {}
+    titles = dict(answers.devkit.titles) if answers.devkit else answers.kaggle_titles
     for name, group in train.items():
         stem = PurePosixPath(group[0]).stem if group else ""
-        if re.fullmatch(r"n\d{8}", name) and re.fullmatch(name + r"_\D+", stem):
-            titles[name] = stem.removeprefix(f"{name}_").replace("_", " ")
+        words = stem.removeprefix(f"{name}_")
+        if words != stem and _WNID.fullmatch(name) and _NO_DIGITS.fullmatch(words):
+            titles[name] = words.replace("_", " ")
     if "words.txt" in storage.files:
         for line in storage.text("words.txt").splitlines():
             name, _, words = line.partition("\t")

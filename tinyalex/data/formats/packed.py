@@ -1,6 +1,7 @@
 """A packed data set: every image decoded, cropped and resized once, in one file that is mapped.
 
-    pack.json     what this is, the classes, and the size and SHA-256 of each of the other files
+    pack.json     what this is, the classes, the rule by which pictures were decoded (of packs that
+                  do not say it, 1), and the size and SHA-256 of each of the other files
     train.rgb     uint8 (N, size, size, 3), nothing else: np.memmap(path, np.uint8) reads it
     train.jsonl   one line an image: its class, its name, the size and SHA-256 of its file
     val.rgb, val.jsonl      the same, where there is a validation folder
@@ -93,7 +94,9 @@ def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
             # A plain array of the same memory: to take a row of a memmap is slow.
             files.append(np.asarray(pixels).reshape(-1, side, side, 3))
     source = Rows(tuple(files), row, size)
-    return Layout("packed", groups["train"], groups.get("val"), manifest["titles"], source)
+    # Not always packed class by class: see `reading_order`.
+    splits = {split: dict(sorted(classes.items())) for split, classes in groups.items()}
+    return Layout("packed", splits["train"], splits.get("val"), manifest["titles"], source)
 
 
 def read_manifest(storage: Storage) -> dict[str, Any] | None:
@@ -109,18 +112,18 @@ def read_manifest(storage: Storage) -> dict[str, Any] | None:
             )
         return None
     try:
-        found = json.loads(storage.read(PACK))
+        content = json.loads(storage.read(PACK))
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or "tinyalex_pack" not in found:
+        content = None
+    if not isinstance(content, dict) or "tinyalex_pack" not in content:
         return None
-    if found["tinyalex_pack"] != FORMAT:
+    if content["tinyalex_pack"] != FORMAT:
         raise DataError(
-            f"{storage.path} is packed in format {found['tinyalex_pack']}, and this version reads "
-            f"format {FORMAT}. {AGAIN}"
+            f"{storage.path} is packed in format {content['tinyalex_pack']}, and this version "
+            f"reads format {FORMAT}. {AGAIN}"
         )
-    manifest: dict[str, Any] = found.get("manifest", {})
-    if sealed(manifest) != found:
+    manifest: dict[str, Any] = content.get("manifest", {})
+    if sealed(manifest) != content:
         raise DataError(f"{storage.path / PACK} has been changed since it was written. {AGAIN}")
     if not isinstance(storage, Directory):
         raise DataError(f"{storage.path} holds a pack. Unpack the archive into a folder first.")

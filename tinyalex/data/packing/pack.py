@@ -12,16 +12,18 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
+from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.packed import PACK, UNFINISHED, digest, sealed
-from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, names_in
+from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, recognise
 from tinyalex.data.packing.writing import Writer
-from tinyalex.data.storage import open_storage
 from tinyalex.data.unreadable import note_on
 from tinyalex.errors import DataError, UsageError, WriteError
 from tinyalex.system.files import write_whole
@@ -37,6 +39,7 @@ def pack(
     workers: int,
     max_pixels: int | None = None,
     on_bad_image: str = "error",
+    classes_at: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> bool:
     """Packs the data set at `path` into the folder `target`, or goes on with what is there.
@@ -45,6 +48,7 @@ def pack(
 
     size: side of the packed images. max_pixels: larger pictures are bad, and are not decoded.
     on_bad_image: `error` ends the work, `skip` leaves such images out. say: prints a line.
+    classes_at: which folder in the path of an image is its class, as in `open_data`.
     Raises DataError for the images, UsageError for a `target` that holds anything else, WriteError
     if it cannot be written. What is done by then is kept.
     """
@@ -52,17 +56,24 @@ def pack(
         raise UsageError(f"{target} lies in the data itself. Choose a folder outside of {path}.")
     storage = open_storage(path)
     notes: list[str] = []
-    layout = recognise(storage, size, max_pixels, notes)
+    begun = _begun(target, size)
+    rule = RULE if begun is None else begun.get("decoding", 1)  # packs of before do not say theirs
+    decoder = Decoder(size, max_pixels, rule, strict=True)
+    layout = recognise(storage, decoder, classes_at, notes)
     if not isinstance(layout.source, Files):
         raise UsageError(f"{path} is packed already.")
     check_trainable(storage, layout.train)
     splits = {"train": layout.train} | ({"val": layout.val} if layout.val else {})
-    total = " and ".join(f"{how_many(names_in(split))} in {name}" for name, split in splits.items())
+    total = " and ".join(f"{count_of(names_in(split))} in {name}" for name, split in splits.items())
     say(f"{path.resolve().name}: {total}, {len(layout.train)} classes, to {size} x {size} pixels")
     try:
-        if _is_finished(target, size):
+        if (target / PACK).exists():
             say(f"{target} is a finished pack already.")
             return False
+        if begun is None:
+            target.mkdir(parents=True, exist_ok=True)
+            begin = {"size": size, "decoding": rule}
+            write_whole(target / UNFINISHED, json.dumps(sealed(begin)).encode())
         _check_space(target, splits, size)
         sha256: dict[str, str] = {}
         for name, split in splits.items():
@@ -71,13 +82,13 @@ def pack(
             sha256[f"{name}.rgb"] = writer.sha256.hexdigest()
             if name == "train" and (empty := layout.train.keys() - writer.written):
                 raise DataError(
-                    f"No training image of {some(sorted(empty))} can be decoded. Mend some, or "
+                    f"No training image of {listed(sorted(empty))} can be decoded. Mend some, or "
                     f"remove the folders of these classes and also {target}."
                 )
             if writer.left_out:
                 notes.append(note_on(writer.left_out))
         _statistics(target, size, workers)
-        _finish(target, layout, size, list(splits), sha256, notes)
+        _finish(target, layout, decoder, list(splits), sha256, notes)
     except OSError as cause:
         raise WriteError(
             f"Cannot write the pack {target}: {cause.strerror}. What is done is kept: free some "
@@ -88,29 +99,31 @@ def pack(
     return True
 
 
-def _is_finished(target: Path, size: int) -> bool:
-    """Whether `target` is a pack already; if not, it is made ready to become one."""
-    target.mkdir(parents=True, exist_ok=True)
-    there = set(os.listdir(target))
+def _begun(target: Path, size: int) -> dict[str, Any] | None:
+    """What a finished or unfinished pack at `target` says of itself; None if nothing is there.
+
+    Raises UsageError for a pack of another size, and for a folder that holds other things.
+    """
+    there = set(os.listdir(target)) if target.is_dir() else set()
     marker = PACK if PACK in there else UNFINISHED
     if marker in there:
         try:
-            begun = json.loads((target / marker).read_bytes())["manifest"]["size"]
+            manifest: dict[str, Any] = json.loads((target / marker).read_bytes())["manifest"]
+            begun = manifest["size"]
         except (LookupError, TypeError, ValueError):
-            begun = "that cannot be read"
+            manifest, begun = {}, "that cannot be read"
         if begun != size:
             raise UsageError(
                 f"{target} holds a pack of --size {begun}, not {size}. Give that size, or choose "
                 "another folder."
             )
-    elif there - {f"{UNFINISHED}.partial"}:
+        return manifest
+    if there - {f"{UNFINISHED}.partial"}:
         raise UsageError(
-            f"{target} holds other files: {some(sorted(there))}. Choose a folder that is empty or "
-            "does not exist."
+            f"{target} holds other files: {listed(sorted(there))}. Choose a folder that is empty "
+            "or does not exist."
         )
-    else:
-        write_whole(target / UNFINISHED, json.dumps(sealed({"size": size})).encode())
-    return marker == PACK
+    return None
 
 
 def _check_space(target: Path, splits: dict[str, Groups], size: int) -> None:
@@ -143,7 +156,7 @@ def _statistics(target: Path, size: int, workers: int) -> None:
 def _finish(
     target: Path,
     layout: Layout,
-    size: int,
+    decoder: Decoder,
     splits: list[str],
     sha256: dict[str, str],
     notes: list[str],
@@ -151,7 +164,8 @@ def _finish(
     """Writes pack.json, which makes the files a pack. sha256: of the files where it is known."""
     names = [f"{split}.{kind}" for split in splits for kind in ("rgb", "jsonl")]
     manifest = {
-        "size": size,
+        "size": decoder.size,
+        "decoding": decoder.rule,
         "splits": splits,
         "classes": list(layout.train),
         "titles": layout.titles,

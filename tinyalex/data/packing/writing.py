@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tinyalex.data.formats.packed import Entry, hashed
-from tinyalex.data.layout import Files, Groups, Pixels, printable
+from tinyalex.data.layout import Files, Groups, Pixels, printable, reading_order
 from tinyalex.data.parallel import in_order
 from tinyalex.data.unreadable import check_not_too_many
 from tinyalex.errors import DataError, UsageError
@@ -39,7 +39,7 @@ class Writer:
         self.written: set[str] = set()
         self._target, self._name, self._row_bytes = target, name, size * size * 3
         self._source = source
-        self._images = [(label, member) for label, group in groups.items() for member in group]
+        self._images = reading_order(groups, source)
         self._pending: list[bytes] = []  # lines of images whose pixels may not be on the disk yet
         self._committed = time.monotonic()
 
