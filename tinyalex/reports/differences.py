@@ -18,7 +18,7 @@ from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import layers
 
-COMPARED = ("alexnet", "paper", "2012", "caffe", "owt", "ungrouped")
+COMPARED = ("alexnet", "paper", "2012", "caffe", "caffenet", "owt", "owt-2014", "ungrouped")
 SIGNAL_IMAGES = 32
 WIDTH = 96
 
@@ -69,7 +69,8 @@ def table(found: Mapping[str, Any]) -> str:
         lines += ["", difference["aspect"]]
         for value in dict.fromkeys(difference["values"].values()):
             names = [name for name, v in difference["values"].items() if v == value]
-            lines.append(f"  {value:<42} {', '.join(names)}")
+            text = f"  {value:<42} {', '.join(names)}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 45)
         lines += _paragraph(difference["source"])
     for what, key, form in (
         ("image signal at the start: standard deviation over images", "std", "9.2g"),
@@ -187,7 +188,9 @@ ASPECTS = (
     Aspect(
         "layer 1",
         _words("conv1", "conv2"),
-        "Paper 3.3 and 3.5: ReLU, then normalisation. layers-145.cfg:9-63: ReLU after the pool.",
+        "Paper 3.3 and 3.5: ReLU, then normalisation. layers-145.cfg:9-63 and "
+        "layers-imagenet-1gpu.cfg: ReLU after the pool. bvlc_reference_caffenet's "
+        "train_val.prototxt: the pool first.",
     ),
     Aspect(
         "layer 2",
@@ -219,7 +222,8 @@ ASPECTS = (
     Aspect(
         "initial bias of conv1 to fc8",
         lambda a: _each([*(r.bias for r in _convs(a)), *(r.bias for r in _linears(a))]),
-        "Paper 5: 1 on conv2, conv4, conv5, fc6 and fc7. Caffe's readme: with 1 the loss was flat.",
+        "Paper 5: 1 on conv2, conv4, conv5, fc6 and fc7. bvlc_alexnet's readme: with 1 the loss "
+        "was flat. layers-imagenet-1gpu.cfg: -7 on the last.",
     ),
     Aspect(
         "dropout",
