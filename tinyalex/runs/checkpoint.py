@@ -31,9 +31,10 @@ from tinyalex.system.files import replacing, sync_folder
 class Checkpoint:
     """All that a run needs to go on, and all that a network needs to be used.
 
-    network: the architecture, with as many outputs as there are classes. machine: what computed
-    it, see `machine`. data: the digest of the data set it was trained on. Both are empty in a file
-    from before they were recorded.
+    network: the architecture, with as many outputs as there are classes. velocities: empty where
+    there is no run to go on with, as after `tinyalex import`. machine: what computed it, see
+    `machine`. data: the digest of the data set it was trained on. Both are empty in a file from
+    before they were recorded.
     """
 
     network: Architecture
@@ -203,7 +204,12 @@ def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
 def check_fits(
     checkpoint: Checkpoint, path: Path, network: Architecture, classes: tuple[str, ...]
 ) -> None:
-    """Raises CheckpointError if the run at hand is of another network or of other classes."""
+    """Raises CheckpointError unless it can go on: with velocities, this network, these classes."""
+    if not checkpoint.velocities:
+        raise CheckpointError(
+            f"{path} has weights and no velocities: it was imported or exported, and there is no "
+            f"training to go on with. Begin a run from its weights: tinyalex train --weights {path}"
+        )
     if checkpoint.network.rows != network.rows:
         raise CheckpointError(
             f"{path} holds {checkpoint.architecture} with {len(checkpoint.classes)} classes, but "
