@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyalex.convert import wire
-from tinyalex.convert.tensors import Array, Contents, Tensor, mapped, stored
+from tinyalex.convert.tensors import Contents, Tensor, mapped, stored
 from tinyalex.convert.wire import Later, Pieces, fields, message
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.net.layers import (
@@ -37,6 +37,7 @@ from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import Layer, layers
 from tinyalex.net.windows import pool_size
 from tinyalex.runs.checkpoint import Checkpoint
+from tinyalex.system.arrays import Array
 
 # Messages: the number of each field that is used, and its kind: int, float, str, the words of an
 # enumeration, or another message.

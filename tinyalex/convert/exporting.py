@@ -12,12 +12,12 @@ import numpy as np
 
 from tinyalex.convert import caffe, onnx, pth, safetensors
 from tinyalex.convert.mappings import TINYALEX, TORCHVISION, turned, with_parameters
-from tinyalex.convert.tensors import Array
 from tinyalex.errors import UsageError, WriteError
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.folder import RunFolder
+from tinyalex.system.arrays import Array
 from tinyalex.system.files import replacing, sync_folder
 
 

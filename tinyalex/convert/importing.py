@@ -25,7 +25,7 @@ from tinyalex.convert.mappings import (
     with_parameters,
 )
 from tinyalex.convert.recognise import READ, kind_of, refuse_foreign
-from tinyalex.convert.tensors import Array, Contents
+from tinyalex.convert.tensors import Contents
 from tinyalex.data import open_data
 from tinyalex.errors import CheckpointError, TinyalexError, UsageError
 from tinyalex.net.layers import Augment
@@ -34,6 +34,7 @@ from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config
 from tinyalex.runs.progress import Progress
+from tinyalex.system.arrays import Array
 
 # Whose names a file without a graph may have.
 SOURCES = {
@@ -72,8 +73,8 @@ def read(
         colours = 1 / (std * network.data.scale)
         colours[np.isclose(colours, 1, rtol=1e-6)] = 1
         found = parameters(contents.tensors, names, network, source, factors, colours)
-    image = _mean_image(mean or files.get("mean"), contents, source, network, notes)
-    labels, titles = _classes(classes, outputs, contents, notes)
+        image = _mean_image(mean or files.get("mean"), contents, source, network, notes)
+        labels, titles = _classes(classes, outputs, contents, notes)
     notes.append(
         "The file does not say how pictures were resized in training: here the centre square is "
         f"resized to {network.data.image_size} pixels."
@@ -99,10 +100,12 @@ def damage_refused(path: Path) -> Iterator[None]:
     """Turns whatever damaged bytes come to into a CheckpointError that names the file."""
     try:
         yield
-    except TinyalexError as error:
+    except CheckpointError as error:
         if str(path) in str(error):
             raise
-        raise CheckpointError(f"{path} cannot be imported: {error}.") from None
+        raise CheckpointError(f"{path} cannot be imported: {str(error).rstrip('.')}.") from None
+    except TinyalexError:
+        raise
     except MemoryError:
         raise CheckpointError(f"There is not enough memory to read {path}.") from None
     except Exception as error:  # bytes from anybody: they fail in more ways than can be told

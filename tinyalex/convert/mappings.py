@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinyalex.convert.tensors import Array, Tensor
+from tinyalex.convert.tensors import Tensor
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import LRN, Augment, AvgPool, Conv2d, Dropout, Linear, LRNMap, MaxPool, Row
 from tinyalex.net.presets import ARCHITECTURES, Architecture, get_architecture
 from tinyalex.net.shapes import Layer, layers
 from tinyalex.net.windows import conv_size, pool_size
+from tinyalex.system.arrays import Array
 
 Colours = tuple[float, float, float]
 
@@ -197,7 +198,7 @@ def by_shape(tensors: Mapping[str, Tensor], network: Architecture) -> list[str]:
     Raises LookupError, saying which layer, if there is none of its shape, or more than one.
     """
     stems = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
-    found = []
+    found: list[str] = []
     for layer in with_parameters(network.rows):
         last = layer.row is network.rows[-1]
         fits = [
@@ -206,6 +207,7 @@ def by_shape(tensors: Mapping[str, Tensor], network: Architecture) -> list[str]:
             for shape in (tensors[f"{stem}.weight"].shape,)
             if shape == _shape(layer, "OCHW", shape[0] if last else layer.output[2])
             and f"{stem}.bias" in tensors
+            and stem not in found  # the last layer may be of any number of outputs
         ]
         if len(fits) != 1:
             raise LookupError(

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyalex.convert import wire
-from tinyalex.convert.tensors import BFLOAT16, Array, Contents, Tensor, mapped, stored
+from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, mapped, stored
 from tinyalex.convert.wire import Later, Pieces, fields, message
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
@@ -34,6 +34,7 @@ from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 from tinyalex.net.windows import conv_size, pool_size
 from tinyalex.runs.checkpoint import Checkpoint
+from tinyalex.system.arrays import Array
 
 # TensorProto.DataType, and the field that has such numbers where they are not in raw_data.
 DTYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8", 16: BFLOAT16}

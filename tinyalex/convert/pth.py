@@ -20,9 +20,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tinyalex.convert.tensors import BFLOAT16, Array, Contents, Tensor, numbers
+from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, numbers
 from tinyalex.convert.unpickling import Refused, Unpickler
 from tinyalex.errors import CheckpointError
+from tinyalex.system.arrays import Array
 
 KIND = "a state_dict of PyTorch"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of a number that marks the file

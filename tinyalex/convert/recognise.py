@@ -186,5 +186,6 @@ def _of_message(path: Path) -> str:
 
 
 def _of_text(head: bytes) -> str:
-    text = head.decode("latin1")
-    return "prototxt" if all(c.isprintable() or c.isspace() for c in text) else ""
+    text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last sign may be cut
+    printable = all(c.isprintable() or c.isspace() for c in text) and "\ufffd" not in text
+    return "prototxt" if text and printable else ""

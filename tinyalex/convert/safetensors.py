@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tinyalex.convert.tensors import BFLOAT16, Array, Contents, Tensor, mapped, stored
+from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, mapped, stored
+from tinyalex.system.arrays import Array
 
 HEADER_BYTES = 10**8  # the format's own limit
 DTYPES = {

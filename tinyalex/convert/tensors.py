@@ -7,14 +7,12 @@ import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyalex.net.layers import Row
+from tinyalex.system.arrays import Array
 
-Array = npt.NDArray[Any]
 Buffer = memoryview
 
 BFLOAT16 = "bfloat16"  # the upper half of a float32, which NumPy has no dtype for
