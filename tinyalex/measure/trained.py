@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tinyalex import convert
 from tinyalex.data.decode import MAX_PIXELS, centre_square, decode, decode_opened
 from tinyalex.errors import DataError, UsageError
 from tinyalex.measure.evaluate import probabilities
-from tinyalex.net.draws import centre_draws
-from tinyalex.net.network import Network, activations
+from tinyalex.measure.features import features
+from tinyalex.net.network import Network
 from tinyalex.runs.weights import load_networks
+from tinyalex.system.backends import get_backend
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 """A file, an image of Pillow's, or a uint8 array (H, W, 3), RGB; of any size."""
@@ -24,20 +26,40 @@ Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 BATCH = 128  # images that are computed at once
 
 
-def load(run: str | os.PathLike[str], backend: str = "auto") -> TrainedNetwork:
-    """The network of a run's folder (its best epoch), or of an .npz file in it.
+def load(
+    run: str | os.PathLike[str],
+    backend: str = "auto",
+    *,
+    arch: str | None = None,
+    mean: str | None = None,
+    classes: str | None = None,
+) -> TrainedNetwork:
+    """The network of a run's folder (its best epoch), or of an .npz file in it; or of a file of
+    another program: .pth, .safetensors, .onnx, .caffemodel, bvlc_alexnet.npy.
 
-    backend: "auto", "reference" or "gpu". Raises CheckpointError, UsageError.
+    backend: "auto", "reference" or "gpu". arch, mean, classes: what a file of another program does
+    not say, see `tinyalex.convert.read`; what is then assumed stands in `notes` of the network.
+    Raises CheckpointError, UsageError.
     """
-    (state,), (network,) = load_networks([os.fspath(run)], backend)
-    return TrainedNetwork(network, state.classes, state.titles, state.config.get("max_pixels"))
+    path = Path(run)
+    if path.suffix != ".npz" and path.is_file():
+        state, notes = convert.read([str(path)], arch, mean, classes)
+        network = Network(state.network, get_backend(backend), state.parameters, state.mean)
+    elif arch or mean or classes:
+        raise UsageError(f"{run} is a run, which has its network, mean and classes in itself.")
+    else:
+        (state,), (network,) = load_networks([os.fspath(run)], backend)
+        notes = []
+    max_pixels = state.config.get("max_pixels")
+    return TrainedNetwork(network, state.classes, state.titles, max_pixels, notes)
 
 
 class TrainedNetwork:
     """A network that answers about pictures.
 
     classes: identities in the order of the outputs, as the folders of the training data were named.
-    titles: what a person calls them. network: its rows and parameters on a backend.
+    titles: what a person calls them. network: its rows and parameters on a backend. notes: what
+    was assumed for a file of another program.
     """
 
     def __init__(
@@ -46,8 +68,10 @@ class TrainedNetwork:
         classes: Sequence[str],
         titles: Sequence[str],
         max_pixels: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.network, self.classes, self.titles = network, tuple(classes), tuple(titles)
+        self.notes = tuple(notes)
         self.max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
 
     def predict(self, picture: Picture, topk: int = 5, crops: int = 1) -> list[tuple[str, float]]:
@@ -78,22 +102,23 @@ class TrainedNetwork:
         )
 
     def features(
-        self, pictures: Picture | Sequence[Picture], layer: str
+        self,
+        pictures: Picture | Sequence[Picture],
+        layer: str,
+        pool: str | None = None,
+        views: int = 1,
     ) -> npt.NDArray[np.float32]:
-        """The output of the row `layer` in the centre view, float32 (N, features) or (N, H, W, C).
+        """The output of the row `layer`, float32 (N, features) or (N, H, W, C).
 
-        layer: a name of `tinyalex summary`. "fc7" is before its ReLU, "relu7" behind. pictures,
-        errors: see `probabilities`; UsageError also for a layer that the network does not have.
+        layer: a name of `tinyalex summary`. "fc7" is before its ReLU, "relu7" behind. pool: "max"
+        or "mean" over a map, which is (N, C) then. views: 1, or the mean over the paper's 10.
+        pictures, errors: see `probabilities`; UsageError also for a layer that is not there.
         """
-        names = [row.name for row in self.network.architecture.rows]
-        if layer not in names:
-            raise UsageError(f"The network has no layer {layer!r}. It has {', '.join(names)}.")
-        return np.concatenate([self._features(p, layer) for p in _parts(self.images(pictures))])
-
-    def _features(self, images: Any, layer: str) -> Any:
-        draws = centre_draws(self.network.architecture.data, len(images))
-        outputs = activations(self.network, images, draws)
-        return next(self.network.ops.to_numpy(y) for row, y in outputs if row.name == layer)
+        parts = [
+            features(self.network, part, [layer], pool, views)[layer]
+            for part in _parts(self.images(pictures))
+        ]
+        return np.concatenate(parts)
 
     def images(self, pictures: Picture | Sequence[Picture]) -> npt.NDArray[np.uint8]:
         """Pictures as the network was trained on them: uint8 (N, image_size, image_size, 3).
