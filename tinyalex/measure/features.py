@@ -10,12 +10,14 @@ import csv
 import hashlib
 import io
 import json
+import math
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ from tinyalex.net.shapes import layers as layers_of
 from tinyalex.system.arrays import Array
 from tinyalex.system.files import replacing, sync_folder
 
+COPIED = 2**20  # bytes that are in memory at once when the file is put together
 ENDINGS = (".npz", ".npy", ".csv")
 POOLS: dict[str, Callable[[Array], Array]] = {
     "max": lambda maps: maps.max((1, 2)),
@@ -199,7 +202,7 @@ def _begin(folder: Path, told: str, shapes: dict[str, tuple[int, ...]]) -> int:
         for name in shapes:
             (folder / name).touch()
         request.write_text(told, encoding="utf-8")
-    nbytes = {name: 4 * int(np.prod(shape)) for name, shape in shapes.items()}
+    nbytes = {name: 4 * math.prod(shape) for name, shape in shapes.items()}
     done = min((folder / name).stat().st_size // size for name, size in nbytes.items())
     for name, size in nbytes.items():
         with open(folder / name, "r+b") as file:
@@ -214,39 +217,51 @@ def _put_together(
     request: Request,
     shapes: dict[str, tuple[int, ...]],
 ) -> None:
-    """The file that was asked for, from the rows in `folder`."""
-    arrays: dict[str, Any] = {
-        name: np.memmap(folder / name, "<f4", "r", shape=(len(split.labels), *shape))
-        for name, shape in shapes.items()
-    }
+    """The file that was asked for, from the rows in `folder`, a piece of them at a time."""
+    whole = {name: (len(split.labels), *shape) for name, shape in shapes.items()}
     if path.suffix == ".csv":
-        flat = {name: rows.reshape(len(rows), -1) for name, rows in arrays.items()}
-        _write_table(path, split, request, flat)
-        return
-    if path.suffix == ".npy":
-        (rows,) = arrays.values()
+        _write_table(path, split, request, {folder / name: shapes[name] for name in shapes})
+    elif path.suffix == ".npy":
+        (name,) = shapes
         with replacing(path) as file:
-            np.lib.format.write_array(file, rows, allow_pickle=False)
+            _write_array(file, folder / name, whole[name])
         _write_table(path.with_suffix(".csv"), split, request, {})
-        return
-    beside: dict[str, Any] = {"names": list(split.names)}
-    if request.classes:
-        beside |= {"labels": split.labels, "classes": request.classes}
-    with replacing(path) as file:
-        np.savez(file, **arrays | beside)
+    else:
+        beside: dict[str, Any] = {"names": list(split.names)}
+        if request.classes:
+            beside |= {"labels": split.labels, "classes": request.classes}
+        with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, shape in whole.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    _write_array(member, folder / name, shape)
+            for name, value in beside.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
     sync_folder(path.parent)
 
 
-def _write_table(path: Path, split: Split, request: Request, rows: dict[str, Array]) -> None:
-    """A line for each image: its name, its class, and its numbers."""
-    columns = [f"{name}.{i}" for name, array in rows.items() for i in range(array.shape[1])]
-    with replacing(path) as file:
+def _write_array(file: IO[bytes], rows: Path, shape: tuple[int, ...]) -> None:
+    """Writes rows as NumPy has an array of this shape."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    with open(rows, "rb") as source:
+        shutil.copyfileobj(source, file, COPIED)
+
+
+def _write_table(
+    path: Path, split: Split, request: Request, rows: dict[Path, tuple[int, ...]]
+) -> None:
+    """A line for each image: its name, its class, and its numbers. rows: files and their shapes."""
+    counts = {file: math.prod(shape) for file, shape in rows.items()}
+    columns = [f"{file.name}.{i}" for file, count in counts.items() for i in range(count)]
+    with replacing(path) as file, ExitStack() as stack:
         text = io.TextIOWrapper(file, "utf-8", newline="", errors="backslashreplace")
         table = csv.writer(text)
         table.writerow(["name", "label", *columns])
-        for i, (name, label) in enumerate(zip(split.names, split.labels, strict=True)):
-            numbers = (value for array in rows.values() for value in array[i].tolist())
-            table.writerow([name, request.classes[label] if request.classes else "", *numbers])
+        sources = [(stack.enter_context(open(p, "rb")), count) for p, count in counts.items()]
+        for name, label in zip(split.names, split.labels, strict=True):
+            numbers = [np.fromfile(source, "<f4", count).tolist() for source, count in sources]
+            called = request.classes[label] if request.classes else ""
+            table.writerow([name, called, *(n for run in numbers for n in run)])
         text.flush()
         text.detach()
-    sync_folder(path.parent)
