@@ -482,7 +482,7 @@ def test_a_prototxt_that_says_otherwise_than_arch_is_refused(tmp_path):
 
 def test_a_prototxt_in_the_words_of_2014(tmp_path):
     (tmp_path / "deploy.prototxt").write_text(V1_TEXT)
-    chain = caffe._Chain(caffe.parsed(tmp_path / "deploy.prototxt"))
+    chain = caffe.read_prototxt(tmp_path / "deploy.prototxt")
     data, conv, relu = chain.rows
     assert (data.size, conv.channels, conv.size, conv.stride, relu.kind) == (227, 12, 11, 4, "relu")
 

@@ -104,8 +104,8 @@ class NotAChain(Exception):
 # Reading
 
 
-def read(model: Path, prototxt: Path | None) -> Contents:
-    """The tensors of a .caffemodel, and the network that it or the .prototxt describes.
+def read(model: Path, prototxt: Chain | None) -> Contents:
+    """The tensors of a .caffemodel, and the network that it describes, or `prototxt` does.
 
     Raises CheckpointError if that is no chain of layers that are known here; else whatever damaged
     bytes come to.
@@ -115,22 +115,29 @@ def read(model: Path, prototxt: Path | None) -> Contents:
     for layer in _layers(net):
         for kind, blob in zip(("weight", "bias"), layer.blobs, strict=False):
             tensors[f"{layer.name}.{kind}"] = blob
-    described = net if prototxt is None else parsed(prototxt)
-    try:
-        chain = _Chain(described)
-    except NotAChain as error:
-        raise CheckpointError(
-            f"{prototxt or model} describes a network that is no AlexNet: {error}. Only a chain of "
-            "convolutions, ReLU, normalisations, pools and fully connected layers is understood."
-        ) from None
+    chain = prototxt or _described_by(net, model)
     return Contents(
-        kind="a .caffemodel" if prototxt is None else "a .caffemodel with its .prototxt",
+        kind="a .caffemodel",
         tensors=tensors,
         rows=tuple(chain.rows),
         mean=chain.mean,
         scale=chain.scale,
-        notes=tuple(chain.notes),
     )
+
+
+def read_prototxt(path: Path) -> Chain:
+    """The network that a .prototxt describes; errors as in `read`."""
+    return _described_by(parsed(path), path)
+
+
+def _described_by(net: Message, path: Path) -> Chain:
+    try:
+        return Chain(net)
+    except NotAChain as error:
+        raise CheckpointError(
+            f"{path} describes a network that is no AlexNet: {error}. Only a chain of "
+            "convolutions, ReLU, normalisations, pools and fully connected layers is understood."
+        ) from None
 
 
 def read_mean(path: Path) -> Array:
@@ -255,12 +262,14 @@ ASIDE = ("data", "imagedata", "hdf5data", "memorydata", "windowdata", "input", "
 UNCHANGED = ("dropout", "softmax", "split", "flatten")
 
 
-class _Chain:
-    """A net's layers, followed from the data on, as rows; none where they are not described."""
+class Chain:
+    """A net's layers, followed from the data on, as rows; none where they are not described.
+
+    mean, scale: what its data layer subtracts and multiplies by, if it says so.
+    """
 
     def __init__(self, net: Message) -> None:
         self.rows: list[Row] = []
-        self.notes: list[str] = []
         self.mean: Array | None = None
         self.scale: Array | None = None
         every = list(_layers(net))

@@ -139,7 +139,12 @@ def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Path, str]]:
 
 def _contents(weights: Path, kind: str, files: dict[str, tuple[Path, str]]) -> Contents:
     if kind == "caffemodel":
-        return caffe.read(weights, files["prototxt"][0] if "prototxt" in files else None)
+        chain = None
+        if "prototxt" in files:
+            path, _ = files["prototxt"]
+            with damage_refused(path):
+                chain = caffe.read_prototxt(path)
+        return caffe.read(weights, chain)
     readers: dict[str, Callable[[Path], Contents]] = {
         "pth": pth.read,
         "safetensors": safetensors.read,
