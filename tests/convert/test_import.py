@@ -185,6 +185,29 @@ def test_names_of_ones_own_are_told_by_shape(torch, tmp_path):
         convert.read([str(tmp_path / "net.pth")], arch="caffe")
 
 
+def test_names_as_ours_of_another_program(torch, tmp_path):
+    """owt is taken to be fed by torchvision's transforms; what is taken for granted is told."""
+    tensors = module(torch).state_dict()
+    stems = dict.fromkeys(n.rpartition(".")[0] for n in tensors)
+    ours = dict(zip(stems, LAYERS, strict=True))
+    renamed = {
+        f"{ours[stem]}.{kind}": t
+        for n, t in tensors.items()
+        for stem, _, kind in [n.rpartition(".")]
+    }
+    torch.save(renamed, tmp_path / "net.pth")
+    found, notes = convert.read([str(tmp_path / "net.pth")], arch="owt")
+    assert same_parameters(found.parameters, as_ours(tensors))
+    assert any("torchvision's transforms" in note for note in notes)
+
+    caffes = {n: torch.tensor(a) for n, a in as_caffes(weights.state("caffe")).items()}
+    torch.save(caffes, tmp_path / "net.pth")
+    found, notes = convert.read([str(tmp_path / "net.pth")], arch="caffe")
+    swapped = weights.state("caffe").parameters["conv1.weight"][..., ::-1]
+    assert np.array_equal(found.parameters["conv1.weight"], swapped)
+    assert any("taken to be R, G, B" in note for note in notes)
+
+
 # safetensors
 
 

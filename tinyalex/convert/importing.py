@@ -69,7 +69,10 @@ def read(
         outputs = contents.tensors[f"{names[-1]}.bias"].shape[-1]
         network = network.with_classes(outputs)
         _check_rest(weights, contents, names, network)
-        std = np.array(source.std) if contents.scale is None else 1 / _rgb(contents.scale, source)
+        std = np.array(source.std)
+        if contents.mean is not None or contents.scale is not None:  # it takes grey levels, then
+            scale = np.ones(3) if contents.scale is None else contents.scale
+            std = 1 / _rgb(scale, source)
         colours = 1 / (std * network.data.scale)
         colours[np.isclose(colours, 1, rtol=1e-6)] = 1
         found = parameters(contents.tensors, names, network, source, factors, colours)
@@ -195,6 +198,9 @@ def _understood(
                     f"are those of {fits or 'no preset'}. Say which with --arch."
                 )
             network = get_architecture(told)
+            if source is TINYALEX and "mean" not in contents.tensors:
+                # A module of one's own: torchvision's network is fed as torchvision does.
+                source = TORCHVISION if told == TORCHVISION.network else source
             return network, names, source, [1.0] * len(names)
     if not arch:
         some = ", ".join(list(contents.tensors)[:4])
@@ -269,8 +275,10 @@ def _mean_image(
             f"The file has no mean image: {colours} for R, G, B is taken, the average of "
             "ILSVRC-2012. Give the mean image of the training with --mean."
         )
-    if source.order == "BGR":
-        notes.append(f"Its colours are taken to be B, G, R, as in {source.program}.")
+    ours = "tinyalex.architecture" in contents.metadata or "mean" in contents.tensors
+    if not source.mean and not (source is TINYALEX and ours):
+        order = ", ".join(source.order)
+        notes.append(f"Its colours are taken to be {order}, as in {source.program}.")
     height, width, channels = image.shape
     if (height, width) == (1, 1):
         return np.full((side, side, 3), np.ravel(image) * np.ones(3), np.float32)
