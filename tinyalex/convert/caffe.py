@@ -94,7 +94,6 @@ NET = {
 
 Message = dict[str, list[Any]]
 SIZE = 227  # of an input that no file tells of
-MEAN_FILE = "{}_mean.binaryproto"
 
 
 class NotAChain(Exception):
@@ -117,7 +116,6 @@ def read(model: Path, prototxt: Chain | None) -> Contents:
             tensors[f"{layer.name}.{kind}"] = blob
     chain = prototxt or _described_by(net, model)
     return Contents(
-        kind="a .caffemodel",
         tensors=tensors,
         rows=tuple(chain.rows),
         mean=chain.mean,

@@ -73,7 +73,7 @@ CAFFE_TENSORFLOW = Source(
     mean=None, std=GREY, usual=(122.68, 116.67, 104.01), names=OURS, network="caffe",
 )
 TINYALEX = Source(
-    "tinyalex",           axes="OCHW", order="RGB",
+    "files of tinyalex",  axes="OCHW", order="RGB",
     mean=None, std=GREY, names=OURS,
 )
 # fmt: on

@@ -88,4 +88,4 @@ def read(path: Path) -> Contents:
     tensors: dict[str, Tensor] = {}
     for name, (weight, bias) in layers.items():
         tensors |= {f"{name}.weight": weight.tensor(), f"{name}.bias": bias.tensor()}
-    return Contents("a pickled dictionary of NumPy", tensors)
+    return Contents(tensors)

@@ -67,7 +67,6 @@ class Node:
 class Graph:
     """A model. inputs: the sizes of each, 0 for one that is open."""
 
-    producer: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
@@ -93,7 +92,6 @@ def read(path: Path) -> Contents:
             "ReLU, normalisations, pools and fully connected layers is understood."
         ) from None
     return Contents(
-        kind=f"an ONNX graph written by {graph.producer or 'an unnamed program'}",
         tensors=chain.tensors,
         rows=tuple(chain.rows),
         mean=chain.mean,
@@ -263,9 +261,7 @@ class _Chain:
 def _model(path: Path) -> Graph:
     graph = Graph()
     for number, _, value in fields(mapped(path)):
-        if number == 2:
-            graph.producer = wire.text(value)
-        elif number == 7:
+        if number == 7:
             _graph(graph, value, path)
         elif number == 14:
             key, text = (wire.text(v) for n, _, v in fields(value) if n in (1, 2))
@@ -403,7 +399,7 @@ def write(file: BinaryIO, state: Checkpoint, metadata: dict[str, str]) -> None:
         message(
             {
                 1: IR_VERSION,
-                2: "tinyalex",
+                2: __name__.partition(".")[0],
                 7: message(
                     {
                         1: tuple(graph.nodes),

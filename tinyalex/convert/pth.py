@@ -25,7 +25,6 @@ from tinyalex.convert.unpickling import Refused, Unpickler
 from tinyalex.errors import CheckpointError
 from tinyalex.system.arrays import Array
 
-KIND = "a state_dict of PyTorch"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of a number that marks the file
 PICKLE_BYTES = 2**24  # room for the names of 100,000 tensors; AlexNet's take 2,000
 DTYPES = {
@@ -106,7 +105,7 @@ def read(path: Path) -> Contents:
         ) from None
     key, tensors = _state_dict(path, saved)
     note = (f"The weights are those under {key!r} in the file.",) if key else ()
-    return Contents(KIND, tensors, notes=note)
+    return Contents(tensors, notes=note)
 
 
 def _zip(path: Path) -> Any:

@@ -42,7 +42,7 @@ def read(path: Path) -> Contents:
             raise ValueError(f"{name} lies beyond the end of the file")
         shape = tuple(map(int, entry["shape"]))
         tensors[name] = stored(data[start + begin : start + end], DTYPES[entry["dtype"]], shape)
-    return Contents("a safetensors file", tensors, metadata=metadata)
+    return Contents(tensors, metadata=metadata)
 
 
 def write(file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:

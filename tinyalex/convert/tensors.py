@@ -13,8 +13,6 @@ import numpy as np
 from tinyalex.net.layers import Row
 from tinyalex.system.arrays import Array
 
-Buffer = memoryview
-
 BFLOAT16 = "bfloat16"  # the upper half of a float32, which NumPy has no dtype for
 
 
@@ -33,7 +31,7 @@ class Tensor:
 class Contents:
     """A file as its reader understands it.
 
-    kind: what to call it in a sentence. tensors: by the file's names; where there are `rows`,
+    tensors: by the file's names; where there are `rows`,
     `NAME.weight` and `NAME.bias` of each row, a weight of ndim 2 as (outputs, inputs).
     rows: the network, where the file describes it, `Augment` first; else empty.
     mean, scale: what the network itself subtracts from its input, (H, W, 3), and multiplies it by,
@@ -41,8 +39,7 @@ class Contents:
     metadata: what tinyalex wrote beside the numbers. notes: what the user should know.
     """
 
-    kind: str
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor]
     rows: tuple[Row, ...] = ()
     mean: Array | None = None
     scale: Array | None = None
@@ -50,7 +47,7 @@ class Contents:
     notes: tuple[str, ...] = ()
 
 
-def mapped(path: Path) -> Buffer:
+def mapped(path: Path) -> memoryview:
     """The bytes of a file, read when they are looked at."""
     with open(path, "rb") as file:
         if not file.seek(0, 2):
@@ -58,7 +55,7 @@ def mapped(path: Path) -> Buffer:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def stored(data: Buffer, dtype: str, shape: tuple[int, ...]) -> Tensor:
+def stored(data: memoryview, dtype: str, shape: tuple[int, ...]) -> Tensor:
     """A tensor whose numbers lie in `data`, in C order and of a little-endian dtype.
 
     Raises ValueError unless `data` has as many bytes as that takes.
@@ -69,7 +66,7 @@ def stored(data: Buffer, dtype: str, shape: tuple[int, ...]) -> Tensor:
     return Tensor(shape, lambda: numbers(data, dtype).reshape(shape))
 
 
-def numbers(data: Buffer | bytes, dtype: str) -> Array:
+def numbers(data: memoryview | bytes, dtype: str) -> Array:
     """The numbers in `data`, flat."""
     if dtype == BFLOAT16:
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyalex import convert
+from tinyalex.convert import read
 from tinyalex.data.decode import MAX_PIXELS, centre_square, decode, decode_opened
 from tinyalex.errors import DataError, UsageError
 from tinyalex.measure.evaluate import probabilities
@@ -43,7 +43,7 @@ def load(
     """
     path = Path(run)
     if path.suffix != ".npz" and path.is_file():
-        state, notes = convert.read([str(path)], arch, mean, classes)
+        state, notes = read([str(path)], arch, mean, classes)
         network = Network(state.network, get_backend(backend), state.parameters, state.mean)
     elif arch or mean or classes:
         raise UsageError(f"{run} is a run, which has its network, mean and classes in itself.")
