@@ -2,7 +2,7 @@
 
     import tinyalex
 
-    net = tinyalex.load("runs/20260314-092653-mini")
+    net = tinyalex.load("runs/20260314-092653-mini")    # or a .pth, .onnx, .caffemodel ...
     net.classes                             # ("circle", "cross", ...)
     net.predict("photo.jpg", topk=5)        # [("circle", 0.97), ...]
     net.probabilities(images)               # float64 (N, classes)

@@ -42,6 +42,22 @@ DIFFERENCES = {
         "fc7.bias": 0.1,
         "drop7.scale_at": "train",
     },
+    "caffenet": {
+        "data.colour": 0,
+        "norm1.k": 1,
+        "norm1.alpha": 2e-5,
+        "norm1.groups": 1,
+        "norm2.k": 1,
+        "norm2.alpha": 2e-5,
+        "norm2.groups": 1,
+        "conv3.init_std": 0.01,
+        "conv4.init_std": 0.01,
+        "conv5.init_std": 0.01,
+        "fc6.init_std": 0.005,
+        "drop6.scale_at": "train",
+        "fc7.init_std": 0.005,
+        "drop7.scale_at": "train",
+    },
     "ungrouped": {f"{row}.groups": 1 for row in ("norm1", "conv2", "norm2", "conv4", "conv5")},
 }
 
@@ -49,6 +65,7 @@ RECIPES = {
     "paper": {"bias_lr_multiplier": 1},
     "2012": {"lr_scheduler": "2012"},
     "caffe": {"batch_size": 256, "lr_scheduler": "step", "lr_step_size": 20},
+    "caffenet": {"batch_size": 256, "lr_scheduler": "step", "lr_step_size": 20},
     "ungrouped": {},
 }
 
@@ -87,6 +104,28 @@ def test_alexnet_is_in_the_order_of_the_paper_and_2012_in_its_own():
     assert kinds("2012")[17:] == kinds("alexnet")[16:]
     mapnorm2 = asdict(ARCHITECTURES["2012"].rows[8])
     assert mapnorm2 == {"name": "mapnorm2", "n": 5, "k": 1, "alpha": 4e-5, "beta": 0.75}
+
+
+def test_caffenet_has_each_pool_before_its_normalisation():
+    assert kinds("caffenet")[:9] == [
+        *("augment", "conv2d", "relu", "max_pool", "lrn"),
+        *("conv2d", "relu", "max_pool", "lrn"),
+    ]
+    assert kinds("caffenet")[9:] == kinds("alexnet")[9:]
+
+
+def test_owt_2014_is_owt_in_the_layers_of_2012():
+    """layers-imagenet-1gpu.cfg: the windows of owt's filters, all else as in network 145."""
+    ours, owt = ({r.name: r for r in ARCHITECTURES[n].rows} for n in ("owt-2014", "owt"))
+    layers = [f"conv{i}" for i in range(1, 6)]
+    assert [ours[n].channels for n in layers] == [owt[n].channels for n in layers]
+    assert [k for k in kinds("2012") if k != "lrn_map"] == kinds("owt-2014")
+    norms = {(r.n, r.k, r.alpha, r.beta, r.groups) for r in ours.values() if r.kind == "lrn"}
+    assert norms == {(5, 2, 1e-4 / 5, 0.75, 1)}
+    assert [getattr(r, "bias", None) for r in ours.values() if hasattr(r, "bias")] == [
+        *(0, 1, 0, 1, 1),
+        *(1, 1, -7),
+    ]
 
 
 def kinds(name):

@@ -49,6 +49,8 @@ def test_windows_over_nothing_are_refused():
         ("paper", 60_965_224, 724_406_816, 659_272),
         ("2012", 60_965_224, 724_406_816, 659_272),
         ("caffe", 60_965_224, 724_406_816, 659_272),
+        ("caffenet", 60_965_224, 724_406_816, 659_272),
+        ("owt-2014", 61_100_840, 714_188_480, 494_184),
         ("ungrouped", 62_378_344, 1_135_256_096, 659_272),
         ("owt", 61_100_840, 714_188_480, 494_184),
         ("cifar-19pct", 89_578, 12_298_240, 45_066),
@@ -62,7 +64,7 @@ def test_counts_of_a_preset(name, parameters, macs, neurons):
     assert sum(layer.neurons for layer in counted) == neurons
 
 
-@pytest.mark.parametrize("name", ["alexnet", "paper", "2012", "caffe"])
+@pytest.mark.parametrize("name", ["alexnet", "paper", "2012", "caffe", "caffenet"])
 def test_alexnet_layer_by_layer(name):
     table = {  # weights, biases, multiply-adds, neurons
         "conv1": (34_848, 96, 105_415_200, 290_400),

@@ -103,6 +103,74 @@ def do_predict(arguments: argparse.Namespace) -> int:
     return failed
 
 
+def do_features(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from tinyalex.data import open_data
+    from tinyalex.data.dataset import Split
+    from tinyalex.measure.features import All, Pictures, Request, extract
+    from tinyalex.runs.weights import load_networks
+
+    if bool(arguments.images) == bool(arguments.data):
+        raise UsageError("Give either pictures or --data.")
+    (state,), (network,) = load_networks([arguments.source])
+    size, max_pixels = network.architecture.data.image_size, state.config.get("max_pixels")
+    split: Split = Pictures(_pictures(arguments.images), size, max_pixels)
+    classes: tuple[str, ...] = ()
+    if arguments.data:
+        dataset = open_data(arguments.data, size, 0, hold_out=False, max_pixels=max_pixels)
+        split, classes = All(dataset), dataset.classes
+    layers = tuple(dict.fromkeys(arguments.layer.split(",")))
+    request = Request(layers, arguments.pool, arguments.views, classes)
+    with tqdm(total=len(split.labels), unit=" images", leave=False, disable=None) as bar:
+        extract(
+            network,
+            split,
+            request,
+            Path(arguments.output),
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            after_batch=bar.update,
+        )
+    print(f"{arguments.output}: {', '.join(layers)} of {len(split.labels):,} images")
+
+
+def _pictures(paths: list[str]) -> list[str]:
+    """The picture files that are named, and those in folders that are."""
+    from tinyalex.data.decode import SUFFIXES
+
+    found = []
+    for path in map(Path, paths):
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if path.is_dir() and not inside:
+            raise DataError(f"There is no picture ({' '.join(SUFFIXES)}) in {path}.")
+        found += [str(p) for p in inside] if path.is_dir() else [str(path)]
+    return found
+
+
+def do_import(arguments: argparse.Namespace) -> None:
+    from tinyalex import convert
+    from tinyalex.reports.summary import summary
+
+    state, notes = convert.read(arguments.files, arguments.arch, arguments.mean, arguments.classes)
+    convert.save_run(state, arguments.output_dir)
+    count = summary(state.network)["parameters"]
+    print(f"{state.architecture}: {count:,} parameters, {len(state.classes)} classes")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"Next: tinyalex eval {arguments.output_dir} --data DATA")
+
+
+def do_export(arguments: argparse.Namespace) -> None:
+    from tinyalex import convert
+    from tinyalex.runs.checkpoint import load_run
+
+    _, state = load_run(arguments.source)
+    for note in convert.write(state, Path(arguments.output)):
+        print(note)
+    print(arguments.output)
+
+
 def do_summary(arguments: argparse.Namespace) -> None:
     from tinyalex.reports.summary import summary, table
 

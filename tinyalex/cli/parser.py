@@ -94,9 +94,10 @@ def parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"tinyalex {__version__}")
     command = _commands(top)
-    for add in (_train, _eval, _predict, _summary, _gradcheck, _compare, _show, _bench, _reproduce):
+    for add in (_train, _eval, _predict, _features, _summary, _gradcheck, _compare, _show, _bench):
         add(command)
-    _data(command)
+    for add in (_reproduce, _import, _export, _data):
+        add(command)
     command("doctor", "what this machine has, and what to install", commands.do_doctor)
     return top
 
@@ -181,6 +182,62 @@ def _predict(command: Command) -> None:
     _whole(sub, "--topk", default=5, help="classes to name (default: 5)")
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _features(command: Command) -> None:
+    sub = command("features", "what a run's layers answer to pictures", commands.do_features)
+    sub.add_argument("source", metavar="RUN", help=RUN)
+    sub.add_argument("images", metavar="IMAGE", nargs="*", help="picture file, or folder of them")
+    sub.add_argument("--data", help="data set whose images to take, with their labels")
+    sub.add_argument(
+        "--layer",
+        default="fc7",
+        metavar="STR",
+        help="rows of the network, with commas between; relu7 is fc7 after ReLU (default: fc7)",
+    )
+    sub.add_argument(
+        "--pool", choices=("max", "mean"), help="over a map: one number for each channel"
+    )
+    sub.add_argument("--views", type=int, choices=(1, 10), default=1, help="averaged views")
+    _whole(sub, "-b", "--batch-size", default=128, help="images at once")
+    _whole(sub, "-j", "--workers", least=0, default=2, help="decoding threads")
+    sub.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="name.npz, name.npy or name.csv"
+    )
+
+
+def _import(command: Command) -> None:
+    sub = command(
+        "import", "weights from PyTorch, ONNX, Caffe or safetensors as a run", commands.do_import
+    )
+    sub.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="weights; with a .caffemodel also its .prototxt and mean.binaryproto",
+    )
+    sub.add_argument("--arch", metavar="STR", help="network, where the files do not say it")
+    sub.add_argument("--mean", metavar="FILE", help="mean image: .binaryproto or .npy")
+    sub.add_argument(
+        "--classes",
+        metavar="STR",
+        help="names of the outputs: a text with one a line, a RUN, a data set, or ilsvrc2012",
+    )
+    sub.add_argument("-o", "--output-dir", metavar="DIR", required=True, help="folder of the run")
+
+
+def _export(command: Command) -> None:
+    sub = command(
+        "export", "a run's weights for PyTorch, ONNX, Caffe or safetensors", commands.do_export
+    )
+    sub.add_argument("source", metavar="RUN", help=RUN)
+    sub.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="name.onnx, .safetensors, .pth, .caffemodel; or a folder, for a run of weights alone",
+    )
 
 
 def _summary(command: Command) -> None:

@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tinyalex.convert import read
 from tinyalex.data.decode import MAX_PIXELS, RULE, centre_square, decode, decode_opened
 from tinyalex.errors import DataError, UsageError
 from tinyalex.measure.evaluate import probabilities
-from tinyalex.net.network import Network, outputs
+from tinyalex.measure.features import features
+from tinyalex.net.network import Network
 from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.weights import load_networks
+from tinyalex.system.backends import get_backend
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 """A file, an image of Pillow's, or a uint8 array (H, W, 3), RGB; of any size."""
@@ -24,21 +27,40 @@ Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 BATCH = 128  # images that are computed at once
 
 
-def load(run: str | os.PathLike[str], backend: str = "auto") -> TrainedNetwork:
-    """The network of a run's folder (its best epoch), or of an .npz file in it.
+def load(
+    run: str | os.PathLike[str],
+    backend: str = "auto",
+    *,
+    arch: str | None = None,
+    mean: str | None = None,
+    classes: str | None = None,
+) -> TrainedNetwork:
+    """The network of a run's folder (its best epoch), or of an .npz file in it; or of a file of
+    another program: .pth, .safetensors, .onnx, .caffemodel, bvlc_alexnet.npy.
 
-    backend: "auto", "reference" or "gpu". Raises CheckpointError, UsageError.
+    backend: "auto", "reference" or "gpu". arch, mean, classes: what a file of another program does
+    not say, see `tinyalex.convert.read`; what is then assumed stands in `notes` of the network.
+    Raises CheckpointError, UsageError.
     """
-    (state,), (network,) = load_networks([os.fspath(run)], backend)
+    path = Path(run)
+    if path.suffix != ".npz" and path.is_file():
+        state, notes = read([str(path)], arch, mean, classes)
+        network = Network(state.network, get_backend(backend), state.parameters, state.mean)
+    elif arch or mean or classes:
+        raise UsageError(f"{run} is a run, which has its network, mean and classes in itself.")
+    else:
+        (state,), (network,) = load_networks([os.fspath(run)], backend)
+        notes = []
     own = from_mapping(state.config, Config(), str(run))
-    return TrainedNetwork(network, state.classes, state.titles, own.max_pixels, own.decoding)
+    return TrainedNetwork(network, state.classes, state.titles, own.max_pixels, own.decoding, notes)
 
 
 class TrainedNetwork:
     """A network that answers about pictures.
 
     classes: identities in the order of the outputs, as the folders of the training data were named.
-    titles: what a person calls them. network: its rows and parameters on a backend.
+    titles: what a person calls them. network: its rows and parameters on a backend. notes: what
+    was assumed for a file of another program.
     """
 
     def __init__(
@@ -48,8 +70,10 @@ class TrainedNetwork:
         titles: Sequence[str],
         max_pixels: int | None = None,
         decoding: int = RULE,
+        notes: Sequence[str] = (),
     ) -> None:
         self.network, self.classes, self.titles = network, tuple(classes), tuple(titles)
+        self.notes = tuple(notes)
         self.max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
         self.decoding = decoding
 
@@ -81,18 +105,23 @@ class TrainedNetwork:
         )
 
     def features(
-        self, pictures: Picture | Sequence[Picture], layer: str
+        self,
+        pictures: Picture | Sequence[Picture],
+        layer: str,
+        pool: str | None = None,
+        views: int = 1,
     ) -> npt.NDArray[np.float32]:
-        """The output of the row `layer` in the centre view, float32 (N, features) or (N, H, W, C).
+        """The output of the row `layer`, float32 (N, features) or (N, H, W, C).
 
-        layer: a name of `tinyalex summary`. "fc7" is before its ReLU, "relu7" behind. pictures,
-        errors: see `probabilities`; UsageError also for a layer that the network does not have.
+        layer: a name of `tinyalex summary`. "fc7" is before its ReLU, "relu7" behind. pool: "max"
+        or "mean" over a map, which is (N, C) then. views: 1, or the mean over the paper's 10.
+        pictures, errors: see `probabilities`; UsageError also for a layer that is not there.
         """
-        names = [row.name for row in self.network.architecture.rows]
-        if layer not in names:
-            raise UsageError(f"The network has no layer {layer!r}. It has {', '.join(names)}.")
-        parts = _parts(self.images(pictures))
-        return np.concatenate([next(outputs(self.network, part, [layer]))[1] for part in parts])
+        parts = [
+            features(self.network, part, [layer], pool, views)[layer]
+            for part in _parts(self.images(pictures))
+        ]
+        return np.concatenate(parts)
 
     def images(self, pictures: Picture | Sequence[Picture]) -> npt.NDArray[np.uint8]:
         """Pictures as the network was trained on them: uint8 (N, image_size, image_size, 3).

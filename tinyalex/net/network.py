@@ -109,9 +109,10 @@ def role_of(parameter: str, architecture: Architecture) -> Role:
     return "head" if parameter.startswith(f"{architecture.rows[-1].name}.") else "tower"
 
 
-def plan(rows: Sequence[Row], ops: Backend) -> list[Stage]:
+def plan(rows: Sequence[Row], ops: Backend, ends: Container[str] = ()) -> list[Stage]:
     """The rows as stages, each the longest run for which the backend has one function.
 
+    ends: names of rows whose output is wanted, so that no stage goes on beyond one of them.
     Raises UsageError for a kind of row that the backend does not have.
     """
     longest = max((len(kinds) for kinds in ops.fusions), default=1)
@@ -120,7 +121,7 @@ def plan(rows: Sequence[Row], ops: Backend) -> list[Stage]:
         for length in range(min(longest, len(rows) - i), 0, -1):
             run = every[i : i + length]
             functions = ops.fusions.get(tuple(layer.row.kind for layer in run))
-            if functions:
+            if functions and not any(layer.row.name in ends for layer in run[:-1]):
                 break
         else:
             functions = _functions(run[0].row, ops)

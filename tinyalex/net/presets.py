@@ -153,6 +153,23 @@ CAFFE = (
     Linear("fc8", 1000),
 )
 
+# models/bvlc_reference_caffenet/train_val.prototxt: each pool before its normalisation, and the
+# biases of 1 that the paper has.
+CAFFENET = (
+    Augment("data", size=227, image_size=256),
+    Conv2d("conv1", 96, size=11, stride=4, init_std=.01),           ReLU("relu1"),
+    MaxPool("pool1", 3, 2),                                       LRN("norm1", k=1, alpha=1e-4 / 5),
+    Conv2d("conv2", 256, size=5, pad=2, groups=2, bias=1),          ReLU("relu2"),
+    MaxPool("pool2", 3, 2),                                       LRN("norm2", k=1, alpha=1e-4 / 5),
+    Conv2d("conv3", 384, size=3, pad=1),                            ReLU("relu3"),
+    Conv2d("conv4", 384, size=3, pad=1, groups=2, bias=1),          ReLU("relu4"),
+    Conv2d("conv5", 256, size=3, pad=1, groups=2, bias=1),          ReLU("relu5"),
+    MaxPool("pool5", 3, 2),
+    Linear("fc6", 4096, init_std=.005, bias=1), ReLU("relu6"), Dropout("drop6", scale_at="train"),
+    Linear("fc7", 4096, init_std=.005, bias=1), ReLU("relu7"), Dropout("drop7", scale_at="train"),
+    Linear("fc8", 1000),
+)
+
 # torchvision's: the single tower of "One weird trick" without normalisation, dropout before the
 # layers. Its initial weights are uniform within 1/sqrt(inputs); here normal of the same spread.
 OWT = (
@@ -168,6 +185,26 @@ OWT = (
     Dropout("drop6", scale_at="train"), Linear("fc6", 4096, init_std=.00601), ReLU("relu6"),
     Dropout("drop7", scale_at="train"), Linear("fc7", 4096, init_std=.00902), ReLU("relu7"),
     Linear("fc8", 1000, init_std=.00902),
+)
+
+# cuda-convnet2's layers-imagenet-1gpu.cfg, the one tower of "One weird trick" as its author had it:
+# what torchvision left out is here, normalisation (in layer 1 before the pool, and ReLU behind it),
+# biases of 1 and of -7, and dropout behind the layers. Noise on colours as in `2012`, of which
+# convdata.py has the scale.
+OWT_2014 = (
+    Augment("data", size=224, image_size=256, colour=.1, train_scale=1 / 1.1),
+    Conv2d("conv1", 64, size=11, stride=4, ceil=True, init_std=.01),
+    LRN("norm1", alpha=1e-4 / 5),
+    MaxPool("pool1", 3, 2),                                         ReLU("relu1"),
+    Conv2d("conv2", 192, size=5, pad=2, bias=1),                    ReLU("relu2"),
+    LRN("norm2", alpha=1e-4 / 5),                                   MaxPool("pool2", 3, 2),
+    Conv2d("conv3", 384, size=3, pad=1, init_std=.03),              ReLU("relu3"),
+    Conv2d("conv4", 256, size=3, pad=1, init_std=.03, bias=1),      ReLU("relu4"),
+    Conv2d("conv5", 256, size=3, pad=1, init_std=.03, bias=1),
+    MaxPool("pool5", 3, 2),                                         ReLU("relu5"),
+    Linear("fc6", 4096, bias=1), ReLU("relu6"), Dropout("drop6"),
+    Linear("fc7", 4096, bias=1), ReLU("relu7"), Dropout("drop7"),
+    Linear("fc8", 1000, bias=-7),
 )
 
 # Wide initial weights and no bias of 1: with so few inputs to a neuron the signal would fade.
@@ -243,9 +280,15 @@ ARCHITECTURES = {
             Recipe(epochs=90, batch_size=256, lr_scheduler="step", lr_step_size=20),
         ),
         Architecture(
+            "caffenet",
+            "Caffe's bvlc_reference_caffenet: caffe with each pool before its normalisation",
+            CAFFENET,
+            Recipe(epochs=90, batch_size=256, lr_scheduler="step", lr_step_size=20),
+        ),
+        Architecture(
             "owt",
-            "torchvision's alexnet, after Krizhevsky 2014, 'One weird trick': one tower, "
-            "no normalisation",
+            "torchvision's alexnet, after the network of Krizhevsky 2014, 'One weird trick', "
+            "without its normalisation: one tower",
             OWT,
             Recipe(
                 epochs=90,
@@ -254,6 +297,15 @@ ARCHITECTURES = {
                 bias_lr_multiplier=1,
                 lr_scheduler="step",
             ),
+        ),
+        Architecture(
+            "owt-2014",
+            "the one tower of 'One weird trick' as Krizhevsky's own cuda-convnet2 has it, with "
+            "normalisation",
+            OWT_2014,
+            # layer-params-imagenet-1gpu.cfg: to a 250th in four steps of 22.5 epochs each; its
+            # biases, which fall once, to a tenth, fall with the weights here.
+            Recipe(epochs=90, lr_scheduler="step", lr_step_size=23, lr_gamma=250 ** (-1 / 3)),
         ),
         Architecture(
             "ungrouped",

@@ -13,7 +13,7 @@ from tinyalex.net.layers import LRN, Conv2d, Dropout, Linear, LRNMap, MaxPool, R
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import layers
 
-COMPARED = ("alexnet", "paper", "2012", "caffe", "owt", "ungrouped")
+COMPARED = ("alexnet", "paper", "2012", "caffe", "caffenet", "owt", "owt-2014", "ungrouped")
 WIDTH = 96
 
 
@@ -54,7 +54,8 @@ def table(comparison: Mapping[str, Any]) -> str:
         lines += ["", difference["aspect"]]
         for value in dict.fromkeys(difference["values"].values()):
             names = [name for name, v in difference["values"].items() if v == value]
-            lines.append(f"  {value:<42} {', '.join(names)}")
+            text = f"  {value:<42} {', '.join(names)}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 45)
         lines += _paragraph(difference["source"])
     signals = comparison["signal"]
     for what, key, form in (
@@ -165,7 +166,9 @@ ASPECTS = (
     Aspect(
         "layer 1",
         _words("conv1", "conv2"),
-        "Paper 3.3 and 3.5: ReLU, then normalisation. layers-145.cfg:9-63: ReLU after the pool.",
+        "Paper 3.3 and 3.5: ReLU, then normalisation. layers-145.cfg:9-63 and "
+        "layers-imagenet-1gpu.cfg: ReLU after the pool. bvlc_reference_caffenet's "
+        "train_val.prototxt: the pool first.",
     ),
     Aspect(
         "layer 2",
@@ -197,7 +200,8 @@ ASPECTS = (
     Aspect(
         "initial bias of conv1 to fc8",
         _each(Conv2d | Linear, "bias"),
-        "Paper 5: 1 on conv2, conv4, conv5, fc6 and fc7. Caffe's readme: with 1 the loss was flat.",
+        "Paper 5: 1 on conv2, conv4, conv5, fc6 and fc7. bvlc_alexnet's readme: with 1 the loss "
+        "was flat. layers-imagenet-1gpu.cfg: -7 on the last.",
     ),
     Aspect(
         "dropout",

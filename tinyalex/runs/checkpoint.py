@@ -29,9 +29,10 @@ from tinyalex.system.files import replacing, sync_folder
 class Checkpoint:
     """State of a run: all that it needs to go on, and all that its network needs to be used.
 
-    network: the architecture, with as many outputs as there are classes. machine: what computed
-    it, see `machine`. data: the digest of the data set it was trained on. Both are empty in a file
-    from before they were recorded.
+    network: the architecture, with as many outputs as there are classes. velocities: empty where
+    there is no run to go on with, as after `tinyalex import`. machine: what computed it, see
+    `machine`. data: the digest of the data set it was trained on. Both are empty in a file from
+    before they were recorded.
     """
 
     network: Architecture
@@ -200,7 +201,12 @@ def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
 def check_fits(
     checkpoint: Checkpoint, path: Path, network: Architecture, classes: tuple[str, ...]
 ) -> None:
-    """Raise CheckpointError if the run at hand is of another network or of other classes."""
+    """Raise CheckpointError unless it can go on: with velocities, this network, these classes."""
+    if not checkpoint.velocities:
+        raise CheckpointError(
+            f"{path} has weights and no velocities: it was imported or exported, and there is no "
+            f"training to go on with. Begin a run from its weights: tinyalex train --weights {path}"
+        )
     if checkpoint.network.rows != network.rows:
         raise CheckpointError(
             f"{path} holds {checkpoint.architecture} with {len(checkpoint.classes)} classes, but "

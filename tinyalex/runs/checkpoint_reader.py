@@ -123,7 +123,8 @@ def _arrays(file: zipfile.ZipFile, network: Architecture, size: int) -> dict[str
     """The arrays of a checkpoint of `network`, in a file of `size` bytes, under their names."""
     side = network.data.image_size
     shapes: dict[str, tuple[int, ...]] = {"mean": (side, side, 3), "colour": (3, 3)}
-    for kind in ("parameter", "velocity"):
+    moving = any(name.startswith("velocity/") for name in file.namelist())
+    for kind in ("parameter", "velocity") if moving else ("parameter",):
         shapes |= {f"{kind}/{name}": s for name, s in parameter_shapes(network.rows).items()}
     if wrong := {f"{name}.npy" for name in ("meta", *shapes)} ^ set(file.namelist()):
         raise ValueError(f"{network.name} has other arrays: {min(wrong)!r}")

@@ -56,6 +56,10 @@ def open_data_of(
             f"The images of the run are no longer in {config.data}. Say with --data where they are."
         )
     path = path or config.data
+    if path is None and not state.velocities and not state.data:
+        raise DataError(
+            "These weights were imported, and know no images of their own. Say with --data which."
+        )
 
     def opened(hold_out: bool) -> Dataset:
         return open_data(

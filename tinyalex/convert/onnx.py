@@ -1,0 +1,556 @@
+"""ONNX: a graph of nodes with its tensors, a protocol buffer.
+
+Fields' numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tinyalex.convert import wire
+from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, mapped, stored
+from tinyalex.convert.wire import Later, Pieces, fields, message
+from tinyalex.errors import CheckpointError
+from tinyalex.net.layers import (
+    LRN,
+    Augment,
+    AvgPool,
+    Conv2d,
+    Dropout,
+    Linear,
+    LRNMap,
+    MaxPool,
+    ReLU,
+    Row,
+    Tanh,
+)
+from tinyalex.net.presets import Architecture
+from tinyalex.net.shapes import layers
+from tinyalex.net.windows import conv_size, pool_size
+from tinyalex.runs.checkpoint import Checkpoint
+from tinyalex.system.arrays import Array
+
+# TensorProto.DataType, and the field that has such numbers where they are not in raw_data.
+DTYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8", 16: BFLOAT16}
+FLOAT, DOUBLE, INT64 = 1, 11, 7
+FLOAT_DATA, INT64_DATA, RAW_DATA, DOUBLE_DATA = 4, 7, 9, 10
+OPSET, IR_VERSION = 17, 8  # read by everything since 2022; LRN and AveragePool are as ever
+SKIPPED = (
+    "Dropout",
+    "Identity",
+    "Flatten",
+    "Reshape",
+    "Softmax",
+)  # nothing in evaluation, or shape
+
+
+# Reading
+
+
+@dataclass
+class Node:
+    """An operation: names of what it reads and writes, and its attributes."""
+
+    op: str = ""
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Graph:
+    """A model. inputs: the sizes of each, 0 for one that is open."""
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, list[int]] = field(default_factory=dict)
+
+
+class NotAChain(Exception):
+    """A node that has no row."""
+
+
+def read(path: Path) -> Contents:
+    """The network and the tensors of a file, and of the file of data beside it if it has one.
+
+    Raises CheckpointError if the graph is no chain of layers that are known here, or a file is
+    missing; else whatever damaged bytes come to.
+    """
+    graph = _model(path)
+    try:
+        chain = _Chain(graph)
+    except NotAChain as error:
+        raise CheckpointError(
+            f"{path} is an ONNX graph that is no AlexNet: {error}. Only a chain of convolutions, "
+            "ReLU, normalisations, pools and fully connected layers is understood."
+        ) from None
+    return Contents(
+        tensors=chain.tensors,
+        rows=tuple(chain.rows),
+        mean=chain.mean,
+        scale=chain.scale,
+        metadata=graph.metadata,
+    )
+
+
+class _Chain:
+    """A graph's nodes, followed from the images on, as rows and their tensors."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.constants = graph.constants
+        images = {n: d for n, d in graph.inputs.items() if len(d) == 4 and n not in self.constants}
+        if len(images) != 1:
+            raise NotAChain(f"it has {len(images)} inputs of images")
+        ((self.at, (_, channels, height, width)),) = images.items()
+        if channels != 3 or not 0 < height == width:
+            raise NotAChain(f"its input is {channels} x {height} x {width}, not of one size")
+        self.rows: list[Row] = [Augment("data", size=height, image_size=max(height, 256))]
+        self.tensors: dict[str, Tensor] = {}
+        self.mean: Array | None = None
+        self.scale: Array | None = None
+        nodes = [node for node in graph.nodes if node.op not in ("Constant", "ConstantOfShape")]
+        while nodes:
+            count = self._follow(nodes)
+            self.at = nodes[count - 1].outputs[0]
+            nodes = nodes[count:]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What the last row puts out."""
+        try:
+            return layers(self.rows)[-1].output
+        except ValueError as error:
+            raise NotAChain(str(error)) from None
+
+    def _follow(self, nodes: Sequence[Node]) -> int:
+        """Adds the row of the next node, or nodes; how many these were."""
+        node, ops = nodes[0], [n.op for n in nodes[:6]]
+        if self.at not in node.inputs:
+            raise NotAChain(f"{node.op} {node.outputs[0]!r} branches off")
+        name, attributes = f"row{len(self.rows)}", node.attributes
+        before = len(self.rows) == 1
+        if ops == ["Mul", "Conv", "Mul", "Add", "Pow", "Mul"]:
+            _, _, alpha, k, beta, _ = (self._scalar(n) for n in nodes[:6])
+            n = nodes[1].attributes["kernel_shape"][0]
+            self.rows.append(LRNMap(name, n, k, alpha / n**2, -beta))
+            return 6
+        if ops[:3] == ["Reshape", "LRN", "Reshape"]:
+            channels = self._values(node.inputs[1])[1]
+            self._lrn(name, nodes[1], groups=self.shape[2] // int(channels))
+            return 3
+        if node.op == "MatMul" and ops[1:2] == ["Add"]:
+            bias = next(i for i in nodes[1].inputs if i in self.constants)
+            self._linear(node.inputs[1], bias, outputs_first=False)
+            return 2
+        match node.op:
+            case "Sub" if before and self.mean is None:
+                self.mean = self._channels(node)
+            case "Mul" | "Div" if before:
+                scale = self._channels(node).reshape(-1)
+                factor = 1 / scale if node.op == "Div" else scale
+                self.scale = factor * np.ones(3) * (1 if self.scale is None else self.scale)
+            case "Mul":
+                self.rows.append(Dropout(name, rate=1 - self._scalar(node)))
+            case "Conv":
+                self._conv(node)
+            case "Gemm":
+                for key, usual in (("alpha", 1), ("beta", 1), ("transA", 0)):
+                    self._expect(node, key, usual)
+                weight, bias = node.inputs[1:]
+                self._linear(weight, bias, outputs_first=attributes.get("transB", 0) == 1)
+            case "Relu":
+                self.rows.append(ReLU(name))
+            case "Tanh":
+                self.rows.append(Tanh(name))
+            case "LRN":
+                self._lrn(name, node)
+            case "MaxPool":
+                self._pool(MaxPool, name, node)
+            case "AveragePool" if attributes["kernel_shape"] != [1, 1]:
+                self._pool(AvgPool, name, node)
+            case op if op not in SKIPPED and op != "AveragePool":
+                raise NotAChain(f"it has a node {op}")
+        return 1
+
+    def _lrn(self, name: str, node: Node, groups: int = 1) -> None:
+        a = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0} | node.attributes
+        alpha = a["alpha"] / a["size"]  # ONNX's is on the mean
+        self.rows.append(LRN(name, a["size"], a["bias"], alpha, a["beta"], groups))
+
+    def _conv(self, node: Node) -> None:
+        name, weight, _ = self._parameters(*node.inputs[1:])
+        a: dict[str, Any] = {"strides": [1, 1], "pads": [0] * 4, "group": 1} | node.attributes
+        self._expect(node, "dilations", [1, 1])
+        self._expect(node, "auto_pad", b"NOTSET")
+        out, _, size, _ = weight.shape
+        (stride, _), (pad, left, down, right) = a["strides"], a["pads"]
+        n = self.shape[0]
+        beyond = conv_size(n, size, stride, pad, ceil=True) * stride - stride + size - n - 2 * pad
+        if len({*weight.shape[2:]}) > 1 or a["strides"] != [stride] * 2:
+            raise NotAChain(f"the windows of {name} are not square")
+        if (left, right) != (pad, down) or down - pad not in (0, beyond):
+            raise NotAChain(f"the border of {name} is {a['pads']}")
+        ceil = down > pad
+        self.rows.append(Conv2d(name, out, size, stride, pad, a["group"], ceil))
+
+    def _linear(self, weight: str, bias: str, outputs_first: bool) -> None:
+        name, tensor, _ = self._parameters(weight, bias)
+        if not outputs_first:
+            turned = Tensor(tensor.shape[::-1], lambda: tensor.numbers().T)
+            self.tensors[f"{name}.weight"] = turned
+        self.rows.append(Linear(name, self.tensors[f"{name}.weight"].shape[0]))
+
+    def _parameters(self, *inputs: str) -> tuple[str, Tensor, Tensor]:
+        """Files the weights and biases of a layer under its name."""
+        if len(inputs) != 2:
+            raise NotAChain(f"the layer of {inputs[0]} has no bias")
+        name = inputs[0].removesuffix(".weight").removesuffix("_w_0")
+        for kind, tensor in zip(("weight", "bias"), inputs, strict=True):
+            if tensor not in self.constants:
+                raise NotAChain(f"{tensor} is not stored in it")
+            self.tensors[f"{name}.{kind}"] = self.constants[tensor]
+        return name, self.constants[inputs[0]], self.constants[inputs[1]]
+
+    def _pool(self, kind: type[MaxPool] | type[AvgPool], name: str, node: Node) -> None:
+        a = {"strides": [1, 1], "pads": [0] * 4} | node.attributes
+        self._expect(node, "auto_pad", b"NOTSET")
+        (size, wide), (stride, across), (top, left, down, right) = (
+            a["kernel_shape"],
+            a["strides"],
+            a["pads"],
+        )
+        if (size, stride) != (wide, across) or (top, left) != (0, 0) or down != right:
+            raise NotAChain(f"a pool has windows {a}")
+        n = self.shape[0]
+        padded = 1 + (n + down - size) // stride
+        ceil = bool(a.get("ceil_mode", 0)) or padded > pool_size(n, size, stride, False)
+        if down and padded != pool_size(n, size, stride, ceil):
+            raise NotAChain(f"a pool has zeros {a['pads']} around")
+        self.rows.append(kind(name, size, stride, ceil))
+
+    def _expect(self, node: Node, key: str, value: Any) -> None:
+        if node.attributes.get(key, value) != value:
+            raise NotAChain(f"{node.op} has {key} {node.attributes[key]}")
+
+    def _values(self, name: str) -> Array:
+        if name not in self.constants or math.prod(self.constants[name].shape) > 2**24:
+            raise NotAChain(f"{name} is not stored in it")
+        return self.constants[name].numbers()
+
+    def _scalar(self, node: Node) -> float:
+        """The one number that a node has beside its input; nan if it has none, or more."""
+        for name in node.inputs:
+            if name in self.constants and math.prod(self.constants[name].shape) == 1:
+                return float(self._values(name).reshape(()))
+        return math.nan
+
+    def _channels(self, node: Node) -> Array:
+        """What a node subtracts or multiplies, as (H, W, 3) or (1, 1, 1)."""
+        (name,) = (i for i in node.inputs if i != self.at)
+        values = self._values(name)
+        return values.reshape((1,) * (3 - values.ndim) + values.shape[-3:]).transpose(1, 2, 0)
+
+
+def _model(path: Path) -> Graph:
+    graph = Graph()
+    for number, _, value in fields(mapped(path)):
+        if number == 7:
+            _graph(graph, value, path)
+        elif number == 14:
+            key, text = (wire.text(v) for n, _, v in fields(value) if n in (1, 2))
+            graph.metadata[key] = text
+    return graph
+
+
+def _graph(graph: Graph, data: memoryview, path: Path) -> None:
+    for number, _, value in fields(data):
+        if number == 1:
+            node = _node(value, path)
+            graph.nodes.append(node)
+            if node.op == "Constant" and isinstance(node.attributes.get("value"), Tensor):
+                graph.constants[node.outputs[0]] = node.attributes["value"]
+        elif number == 5:
+            name, tensor = _tensor(value, path)
+            graph.constants[name] = tensor
+        elif number == 11:
+            name, sizes = _value(value)
+            graph.inputs[name] = sizes
+
+
+def _node(data: memoryview, path: Path) -> Node:
+    node = Node()
+    for number, _, value in fields(data):
+        if number in (1, 2):
+            (node.inputs if number == 1 else node.outputs).append(wire.text(value))
+        elif number == 4:
+            node.op = wire.text(value)
+        elif number == 5:
+            name, found = _attribute(value, path)
+            node.attributes[name] = found
+    return node
+
+
+def _attribute(data: memoryview, path: Path) -> tuple[str, Any]:
+    name = ""
+    found: Any = None
+    for number, kind, value in fields(data):
+        if number == 1:
+            name = wire.text(value)
+        elif number == 2:
+            found = wire.float32(value)
+        elif number == 3:
+            (found,) = wire.integers(kind, value)
+        elif number == 4:
+            found = bytes(value)
+        elif number == 5:
+            found = _tensor(value, path)[1]
+        elif number == 8:
+            found = [*(found or ()), *wire.integers(kind, value)]
+    return name, found
+
+
+def _value(data: memoryview) -> tuple[str, list[int]]:
+    """The name of an input and its sizes, 0 for one that is open."""
+    name, sizes = "", []
+    for number, _, value in fields(data):
+        if number == 1:
+            name = wire.text(value)
+        for tensor in _inside(value, 1) if number == 2 else ():
+            for shape in _inside(tensor, 2):
+                for dim in _inside(shape, 1):
+                    known = [v for n, kind, v in fields(dim) if (n, kind) == (1, wire.VARINT)]
+                    sizes.append(known[0] if known else 0)
+    return name, sizes
+
+
+def _inside(data: memoryview, wanted: int) -> Iterator[memoryview]:
+    """The messages in a field of a message."""
+    return (v for number, kind, v in fields(data) if (number, kind) == (wanted, wire.BYTES))
+
+
+def _tensor(data: memoryview, path: Path) -> tuple[str, Tensor]:
+    dims: list[int] = []
+    name, code, numbers, external = "", 0, memoryview(b""), {}
+    for number, kind, value in fields(data):
+        if number == 1:
+            dims += wire.integers(kind, value)
+        elif number == 2:
+            code = value
+        elif number == 8:
+            name = wire.text(value)
+        elif (number, code) == (INT64_DATA, INT64):
+            numbers = memoryview(np.array(wire.integers(kind, value), "<i8").tobytes())
+        elif number in (FLOAT_DATA, RAW_DATA, DOUBLE_DATA) and kind == wire.BYTES:
+            numbers = value
+        elif number == 13:
+            key, text = (wire.text(v) for n, _, v in fields(value) if n in (1, 2))
+            external[key] = text
+    if code not in DTYPES:  # of kinds that no weights are of: a text, say
+        return name, Tensor(tuple(dims), lambda: _unread(name))
+    if external:
+        numbers = _external(path, name, external)
+    return name, stored(numbers, DTYPES[code], tuple(dims))
+
+
+def _unread(name: str) -> Array:
+    raise ValueError(f"{name} is of a kind that is not read here")
+
+
+def _external(path: Path, name: str, told: dict[str, str]) -> memoryview:
+    """The bytes of a tensor that lies in another file, which must be in the same folder."""
+    location = told.get("location", "")
+    if location in ("", ".", "..") or Path(location).name != location:
+        raise ValueError(f"{name} lies in {location!r}, outside of the folder")
+    beside = path.with_name(location)
+    if not beside.is_file():
+        raise CheckpointError(
+            f"{path} has its numbers in a second file, {beside}, which is not there. Put it beside "
+            "the first."
+        )
+    data = mapped(beside)
+    offset = int(told.get("offset", 0))
+    length = int(told.get("length", len(data) - offset))
+    if not 0 <= offset <= offset + length <= len(data):
+        raise ValueError(f"{name} lies beyond the end of {beside}")
+    return data[offset : offset + length]
+
+
+# Writing
+
+
+def write(file: BinaryIO, state: Checkpoint, metadata: dict[str, str]) -> None:
+    """Writes the network of a checkpoint as a graph.
+
+    Its input is `images`, float32 (N, 3, size, size): the crop, R G B from 0 to 255. Its output is
+    the logits.
+    """
+    network = state.network
+    graph = _Writer(network, state)
+    size = network.data.size
+    wire.write(
+        file,
+        message(
+            {
+                1: IR_VERSION,
+                2: __name__.partition(".")[0],
+                7: message(
+                    {
+                        1: tuple(graph.nodes),
+                        2: network.name,
+                        5: tuple(graph.constants),
+                        11: _declared("images", ["N", 3, size, size]),
+                        12: _declared(graph.at, ["N", network.classes]),
+                    }
+                ),
+                8: message({2: OPSET}),
+                14: tuple(message({1: k, 2: v}) for k, v in metadata.items()),
+            }
+        ),
+    )
+
+
+def _declared(name: str, sizes: Sequence[int | str]) -> Pieces:
+    dims = tuple(message({2 if isinstance(d, str) else 1: d}) for d in sizes)
+    return message({1: name, 2: message({1: message({1: FLOAT, 2: message({1: dims})})})})
+
+
+class _Writer:
+    """The nodes and constants of a network; `at` is the output of the last node."""
+
+    def __init__(self, network: Architecture, state: Checkpoint) -> None:
+        self.nodes: list[Pieces] = []
+        self.constants: list[Pieces] = []
+        self.at = "images"
+        self.parameters = state.parameters
+        for layer in layers(network.rows):
+            row, (h, w, c) = layer.row, layer.input
+            match row:
+                case Augment():
+                    at = (row.image_size - row.size) // 2
+                    crop = state.mean[at : at + row.size, at : at + row.size]
+                    centre = self._constant("mean", crop.transpose(2, 0, 1)[None])
+                    self._add("Sub", "centred", centre)
+                    if row.scale != 1:
+                        self._add("Mul", row.name, self._constant("scale", _number(row.scale, 4)))
+                case Conv2d():
+                    self._conv(row, (h, w), layer.output)
+                case Linear():
+                    if (h, w) != (1, 1):
+                        self._add("Flatten", f"{row.name}_flat", axis=1)
+                    self._add("Gemm", row.name, *self._weights(row, (h, w, c)), transB=1)
+                case ReLU():
+                    self._add("Relu", row.name)
+                case Tanh():
+                    self._add("Tanh", row.name)
+                case LRN():
+                    self._lrn(row, (h, w, c))
+                case LRNMap():
+                    self._lrn_map(row, c)
+                case MaxPool() | AvgPool():
+                    op = "MaxPool" if isinstance(row, MaxPool) else "AveragePool"
+                    sizes = {"kernel_shape": [row.size] * 2, "strides": [row.stride] * 2}
+                    self._add(op, row.name, **sizes, ceil_mode=int(row.ceil))
+                case Dropout() if row.scale_at == "test":
+                    kept = self._constant(f"{row.name}_kept", _number(1 - row.rate, 2))
+                    self._add("Mul", row.name, kept)
+
+    def _add(self, op: str, name: str, *inputs: str, **attributes: Any) -> None:
+        self._node(op, name, [self.at, *inputs], attributes)
+
+    def _node(self, op: str, name: str, inputs: list[str], attributes: dict[str, Any]) -> None:
+        told = tuple(_written(key, value) for key, value in attributes.items())
+        self.nodes.append(message({1: tuple(inputs), 2: name, 3: name, 4: op, 5: told}))
+        self.at = name
+
+    def _constant(self, name: str, value: Any) -> str:
+        value = np.asarray(value)
+        return self._later(name, value.shape, lambda: value, INT64 if value.dtype == int else FLOAT)
+
+    def _later(
+        self, name: str, shape: tuple[int, ...], make: Callable[[], Array], code: int = FLOAT
+    ) -> str:
+        """A constant whose order in memory is made when it is written."""
+        dtype = DTYPES[code]
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        data = Later(nbytes, lambda: np.ascontiguousarray(make(), dtype).data.cast("B"))
+        self.constants.append(message({1: shape, 2: code, 8: name, RAW_DATA: data}))
+        return name
+
+    def _weights(self, row: Conv2d | Linear, below: tuple[int, int, int]) -> tuple[str, str]:
+        """The weights with channels before height and width, and the biases."""
+        weight, bias = (self.parameters[f"{row.name}.{kind}"] for kind in ("weight", "bias"))
+        out = len(weight)
+        sizes = weight.shape[1:] if isinstance(row, Conv2d) else below
+        height, width, channels = sizes
+        shape: tuple[int, ...] = (out, channels, height, width)
+        turned = weight.reshape(out, *sizes).transpose(0, 3, 1, 2)
+        shape = shape if isinstance(row, Conv2d) else (out, math.prod(below))
+        self._later(f"{row.name}.weight", shape, lambda: turned.reshape(shape))
+        return f"{row.name}.weight", self._constant(f"{row.name}.bias", bias)
+
+    def _conv(self, row: Conv2d, below: tuple[int, int], above: tuple[int, int, int]) -> None:
+        ends = [
+            max(0, (out - 1) * row.stride + row.size - n - 2 * row.pad) if row.ceil else 0
+            for n, out in zip(below, above[:2], strict=True)
+        ]
+        self._add(
+            "Conv",
+            row.name,
+            *self._weights(row, (0, 0, 0)),
+            kernel_shape=[row.size] * 2,
+            strides=[row.stride] * 2,
+            group=row.groups,
+            pads=[row.pad, row.pad, row.pad + ends[0], row.pad + ends[1]],
+        )
+
+    def _lrn(self, row: LRN, below: tuple[int, int, int]) -> None:
+        """ONNX's alpha is on the mean. Towers become images of their own meanwhile."""
+        h, w, c = below
+        told = {"size": row.n, "alpha": row.alpha * row.n, "beta": row.beta, "bias": float(row.k)}
+        if row.groups == 1:
+            self._add("LRN", row.name, **told)
+            return
+        apart = self._constant(f"{row.name}_apart", np.array([-1, c // row.groups, h, w]))
+        self._add("Reshape", f"{row.name}_towers", apart)
+        self._add("LRN", f"{row.name}_each", **told)
+        joined = self._constant(f"{row.name}_joined", np.array([-1, c, h, w]))
+        self._add("Reshape", row.name, joined)
+
+    def _lrn_map(self, row: LRNMap, channels: int) -> None:
+        """x (k + alpha n^2 m)^-beta with m the mean of the squares in an n x n neighbourhood.
+
+        The mean is a convolution, as programs do not agree on AveragePool at the border.
+        """
+        x, n = self.at, row.n
+        self._node("Mul", f"{row.name}_squares", [x, x], {})
+        mean = self._constant(
+            f"{row.name}_window", np.full((channels, 1, n, n), 1 / n**2, np.float32)
+        )
+        ends = [n // 2, n // 2, n - 1 - n // 2, n - 1 - n // 2]
+        self._add("Conv", f"{row.name}_mean", mean, kernel_shape=[n, n], pads=ends, group=channels)
+        for op, value in (("Mul", row.alpha * n**2), ("Add", row.k), ("Pow", -row.beta)):
+            number = self._constant(f"{row.name}_{op.lower()}_by", _number(value, 4))
+            self._add(op, f"{row.name}_{op.lower()}", number)
+        self._add("Mul", row.name, x)
+
+
+def _number(value: float, axes: int) -> Array:
+    """A number with as many axes as what it is combined with: not all programs need fewer."""
+    return np.full((1,) * axes, value, np.float32)
+
+
+def _written(name: str, value: Any) -> Pieces:
+    """An attribute: a float, an int, or ints."""
+    match value:
+        case float():
+            return message({1: name, 2: value, 20: 1})
+        case int():
+            return message({1: name, 3: value, 20: 2})
+    return message({1: name, 8: tuple(value), 20: 7})

@@ -1,0 +1,267 @@
+"""What the layers of a network answer to images, written to a file while they are computed.
+
+Rows lie in a folder beside the file until all are there, so that memory does not grow with the
+images, and an extraction that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyalex.data.batches import Pixels, batches
+from tinyalex.data.dataset import Dataset, Split
+from tinyalex.data.decode import decode
+from tinyalex.errors import DataError, UsageError, WriteError, nearest
+from tinyalex.measure.evaluate import views as draws_of_views
+from tinyalex.net.draws import Draws
+from tinyalex.net.network import Network, Stage, plan
+from tinyalex.net.shapes import layers as layers_of
+from tinyalex.system.arrays import Array
+from tinyalex.system.files import replacing, sync_folder
+
+COPIED = 2**20  # bytes that are in memory at once when the file is put together
+ENDINGS = (".npz", ".npy", ".csv")
+POOLS: dict[str, Callable[[Array], Array]] = {
+    "max": lambda maps: maps.max((1, 2)),
+    "mean": lambda maps: maps.mean((1, 2)),
+}
+
+
+def features(
+    network: Network, images: Pixels, layers: Sequence[str], pool: str | None = None, views: int = 1
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The outputs of the rows `layers`, by name, for uint8 images (N, image_size, image_size, 3).
+
+    Each float32, (N, height, width, channels) of a map and (N, features) above; a map is (N,
+    channels) with pool `max` or `mean`. views: 1, the centre, or the mean over the paper's 10; as
+    in evaluation, where dropout at most scales. Raises UsageError for a row that is not there.
+    """
+    stages = _stages(network, layers)
+    sums: dict[str, Array] = {}
+    for draws in draws_of_views(network, len(images), views):
+        for name, output in _outputs(network, stages, images, draws):
+            if name not in layers:
+                continue
+            value = network.ops.to_numpy(output)
+            value = POOLS[pool](value) if pool and value.ndim == 4 else value
+            sums[name] = value if name not in sums else sums[name] + value
+    return {name: np.asarray(sums[name] / views, np.float32) for name in layers}
+
+
+def _stages(network: Network, layers: Sequence[str]) -> list[Stage]:
+    """The stages up to the highest of the rows, each of which a stage ends with."""
+    known = [row.name for row in network.architecture.rows]
+    for name in layers:
+        if name not in known:
+            raise UsageError(
+                f"{network.architecture.name} has no layer {name!r}.{nearest(name, known)} It has "
+                f"{', '.join(known)}."
+            )
+    last = max(known.index(name) for name in layers)
+    return plan(network.architecture.rows[: last + 1], network.ops, ends=layers)
+
+
+def _outputs(
+    network: Network, stages: Sequence[Stage], images: Pixels, draws: Draws
+) -> Iterator[tuple[str, Array]]:
+    """The output of each stage and the name of the row that it ends with; no cache is kept."""
+    x = network.ops.asarray(images)
+    for stage in stages:
+        own = (network.arguments(row, draws) for row in stage.rows)
+        x = stage.forward(x, *(argument for row in own for argument in row))[0]
+        yield stage.rows[-1].name, x
+
+
+class Pictures:
+    """A Split of picture files. labels: all 0, for they have none."""
+
+    def __init__(self, paths: Sequence[str], size: int, max_pixels: int | None) -> None:
+        self.names: Sequence[str] = paths
+        self.labels = np.zeros(len(paths), np.int32)
+        self._size, self._max_pixels = size, max_pixels
+
+    def read(self, index: int) -> Pixels:
+        path = self.names[index]
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise DataError(f"Cannot read the picture {path}: {error.strerror}.") from None
+        return decode(content, self._size, path, self._max_pixels)
+
+
+class All:
+    """A Split of all images of a data set, those for validation last."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._splits = [s for s in (dataset.train, dataset.val) if s is not None]
+        self.names: Sequence[str] = [name for split in self._splits for name in split.names]
+        self.labels = np.concatenate([split.labels for split in self._splits])
+
+    def read(self, index: int) -> Pixels:
+        for split in self._splits:
+            if index < len(split.labels):
+                return split.read(index)
+            index -= len(split.labels)
+        raise IndexError(index)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, see `features`. classes: those of the labels, () where there are none."""
+
+    layers: tuple[str, ...]
+    pool: str | None = None
+    views: int = 1
+    classes: tuple[str, ...] = ()
+
+    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """What each layer's rows are for one image."""
+        outputs = {x.row.name: x.output for x in layers_of(network.architecture.rows)}
+        flat = {n: outputs[n][2:] if outputs[n][:2] == (1, 1) else outputs[n] for n in self.layers}
+        return {name: shape[-1:] if self.pool else shape for name, shape in flat.items()}
+
+
+def extract(
+    network: Network,
+    split: Split,
+    request: Request,
+    path: Path,
+    *,
+    batch_size: int = 128,
+    workers: int = 2,
+    after_batch: Callable[[int], object] = lambda images: None,
+) -> None:
+    """Writes the features of every image of a split to `path`.
+
+    .npz: an array for each layer, `names`, and where there are labels `labels` and `classes`.
+    .npy: the array of the one layer, and the names and labels in a .csv beside it. .csv: an image a
+    line, its name, label and numbers. after_batch: hears how many images more are done, those of
+    before included. Raises UsageError, DataError or WriteError.
+    """
+    if path.suffix not in ENDINGS or (path.suffix == ".npy" and len(request.layers) > 1):
+        raise UsageError(
+            f"{path} cannot hold these features: an .npy file has one array, and others may be "
+            f"named {' or '.join(ENDINGS)}."
+        )
+    _stages(network, request.layers)
+    shapes = request.shapes(network)
+    folder = path.with_name(f"{path.name}.rows")
+    try:
+        done = _begin(folder, _told(network, split, request), shapes)
+        after_batch(done)
+        with ExitStack() as stack:
+            files = {n: stack.enter_context(open(folder / n, "ab")) for n in request.layers}
+            for batch in batches(
+                split, np.arange(done, len(split.labels)), batch_size, workers=workers
+            ):
+                found = features(network, batch.images, request.layers, request.pool, request.views)
+                for name, file in files.items():
+                    file.write(found[name].astype("<f4").tobytes())
+                    file.flush()
+                after_batch(len(batch.labels))
+        _put_together(path, folder, split, request, shapes)
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise WriteError(
+            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
+            "with --output."
+        ) from None
+
+
+def _told(network: Network, split: Split, request: Request) -> str:
+    """What the rows depend on, so that others are not gone on with: weights, images, request."""
+    digest = hashlib.sha256()
+    for name, value in network.parameters.items():
+        digest.update(name.encode() + network.ops.to_numpy(value).tobytes())
+    digest.update(network.ops.to_numpy(network.mean).tobytes())
+    images = hashlib.sha256("\0".join(split.names).encode(errors="surrogatepass")).hexdigest()
+    asked = [network.architecture.name, *request.layers, request.pool, request.views]
+    return json.dumps([asked, digest.hexdigest(), images])
+
+
+def _begin(folder: Path, told: str, shapes: dict[str, tuple[int, ...]]) -> int:
+    """How many images are done; what is left of another request, or of a broken row, is removed."""
+    request = folder / "request.json"
+    if not (request.exists() and request.read_text(encoding="utf-8") == told):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in shapes:
+            (folder / name).touch()
+        request.write_text(told, encoding="utf-8")
+    nbytes = {name: 4 * math.prod(shape) for name, shape in shapes.items()}
+    done = min((folder / name).stat().st_size // size for name, size in nbytes.items())
+    for name, size in nbytes.items():
+        with open(folder / name, "r+b") as file:
+            file.truncate(done * size)
+    return done
+
+
+def _put_together(
+    path: Path,
+    folder: Path,
+    split: Split,
+    request: Request,
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """The file that was asked for, from the rows in `folder`, a piece of them at a time."""
+    whole = {name: (len(split.labels), *shape) for name, shape in shapes.items()}
+    if path.suffix == ".csv":
+        _write_table(path, split, request, {folder / name: shapes[name] for name in shapes})
+    elif path.suffix == ".npy":
+        (name,) = shapes
+        with replacing(path) as file:
+            _write_array(file, folder / name, whole[name])
+        _write_table(path.with_suffix(".csv"), split, request, {})
+    else:
+        beside: dict[str, Any] = {"names": list(split.names)}
+        if request.classes:
+            beside |= {"labels": split.labels, "classes": request.classes}
+        with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, shape in whole.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    _write_array(member, folder / name, shape)
+            for name, value in beside.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+    sync_folder(path.parent)
+
+
+def _write_array(file: IO[bytes], rows: Path, shape: tuple[int, ...]) -> None:
+    """Writes rows as NumPy has an array of this shape."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    with open(rows, "rb") as source:
+        shutil.copyfileobj(source, file, COPIED)
+
+
+def _write_table(
+    path: Path, split: Split, request: Request, rows: dict[Path, tuple[int, ...]]
+) -> None:
+    """A line for each image: its name, its class, and its numbers. rows: files and their shapes."""
+    counts = {file: math.prod(shape) for file, shape in rows.items()}
+    columns = [f"{file.name}.{i}" for file, count in counts.items() for i in range(count)]
+    with replacing(path) as file, ExitStack() as stack:
+        text = io.TextIOWrapper(file, "utf-8", newline="", errors="backslashreplace")
+        table = csv.writer(text)
+        table.writerow(["name", "label", *columns])
+        sources = [(stack.enter_context(open(p, "rb")), count) for p, count in counts.items()]
+        for name, label in zip(split.names, split.labels, strict=True):
+            numbers = [np.fromfile(source, "<f4", count).tolist() for source, count in sources]
+            called = request.classes[label] if request.classes else ""
+            table.writerow([name, called, *(n for run in numbers for n in run)])
+        text.flush()
+        text.detach()
