@@ -460,6 +460,7 @@ def test_curves_need_the_log_beside_a_checkpoint(run, tmp_path, capsys):
     assert main(["show", "curves", str(alone)]) == 0
 
 
+@pytest.mark.slow
 def test_the_advice_of_a_run_that_max_steps_has_ended_can_be_followed(photos, tmp_path, capsys):
     folder = tmp_path / "run"
     argv = ["train", "--data", str(photos), *TINY, "--max-steps", "2", "--output-dir", str(folder)]
@@ -493,6 +494,7 @@ def test_divergence_stops_with_the_layer_and_keeps_the_last_checkpoint(run, caps
     assert "not finite" in (run / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_help_and_version_are_quick_and_light():
     code = (
         "import sys; from tinyalex.cli.parser import main\n"

@@ -306,6 +306,7 @@ print(peak_bytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a process there knows its own peak alone")
 def test_a_picture_takes_twice_its_pixels_at_most(tmp_path: Path, tell: Tell) -> None:
     """Pillow keeps most kinds in 4 bytes a pixel; turning or converting them makes another copy."""

@@ -31,6 +31,8 @@ from tinyalex.reproduce.looking import purity_in_words, towers_in_words
 from tinyalex.reproduce.views import in_words
 from tinyalex.runs.weights import load_networks
 
+pytestmark = pytest.mark.xdist_group("looking")  # at one run
+
 EXPERIMENTS = ("maps", "filters", "predictions", "neighbors", "views")
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
@@ -405,6 +407,7 @@ def test_purity_in_words():
 # The command
 
 
+@pytest.mark.slow
 def test_each_experiment_looks_at_a_run(run, photos, tmp_path):
     maps = looked("maps", run, tmp_path)
     assert [row[:3] for row in maps["rows"]][::4] == [
@@ -441,6 +444,7 @@ def test_each_experiment_looks_at_a_run(run, photos, tmp_path):
     assert list(views["scores"]) == ["one network, 1 view", "one network, 10 views"]
 
 
+@pytest.mark.slow
 def test_experiments_train_what_they_look_at_and_share_it(photos, tmp_path, capsys):
     flags = ["--data", str(photos), "--epochs", "1", "--output-dir", str(tmp_path)]
     assert main(["reproduce", "views", "--seeds", "2", *flags]) == 0

@@ -243,6 +243,7 @@ def saved(folder):
         return {name: file[name] for name in file.files if name.startswith("parameter/")}
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_one_backend_to_another(mini, tmp_path, capsys):
     """On two towers, then on the reference, then on one device: as if on the reference alone."""
     settings = ["-b", "3", "--arch", "mini"]

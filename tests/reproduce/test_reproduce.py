@@ -32,6 +32,8 @@ from tinyalex.system.signals import StoppedBySignal
 from tinyalex.training import loop
 from tinyalex.training.recorder import Recorder
 
+pytestmark = pytest.mark.xdist_group("reproduce")  # experiments share their runs
+
 OURS = (race.race, *ablations.ABLATIONS, initial.initial, sharing.sharing)
 FLAGS = ["--arch", "mini", "--backend", "reference", "--quick"]
 TRAINED = ["--epochs", "1", "--seeds", "1"]

@@ -703,6 +703,7 @@ def test_a_run_that_goes_on_where_it_was_says_nothing_of_it(run, capsys):
     assert MOVED not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_elsewhere_says_so(run, capsys):
     blas = checkpoint.machine()["blas"]
     if platform.machine() != "x86_64" or not blas.startswith("openblas"):

@@ -118,6 +118,7 @@ def long(*arguments, **settings):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["recorder.Recorder.step", "checkpoint.save"])
 def test_a_second_signal_ends_the_run_at_once(what, images, tmp_path):
     """In a long step, and in the save that the first signal asks for. What was saved stays."""
@@ -293,6 +294,7 @@ def within(limit):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written(images, tmp_path):
     """The one before stays, nothing is said to be saved, and the run goes on when there is room."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
@@ -312,6 +314,7 @@ def test_a_checkpoint_that_cannot_be_written(images, tmp_path):
     assert records(folder) == records(whole)
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written(images, tmp_path):
     """A line of which only a part found room is no line."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
@@ -358,6 +361,7 @@ def numbers_left_out(text):
     return re.sub(r"\d+ images/s|\d+ %|run\w", "", text)
 
 
+@pytest.mark.slow
 def test_what_goes_to_a_file_is_plain_lines(images, tmp_path):
     printed = []
     for name, colour in (("run1", {}), ("run2", {"NO_COLOR": "1"})):
@@ -371,6 +375,7 @@ def test_what_goes_to_a_file_is_plain_lines(images, tmp_path):
     assert printed[0] == printed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", [{}, {"NO_COLOR": "1"}])
 def test_on_a_terminal_there_is_a_bar(colour, images, tmp_path):
     ours, theirs = pty.openpty()

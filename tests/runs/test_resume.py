@@ -69,6 +69,7 @@ def after_each_step(config, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_run_resumed_at_every_step_comes_to_the_same_bits(
     name, config, tmp_path, monkeypatch, tell
