@@ -1,4 +1,4 @@
-"""From stored images to the network's input: one thread per element of y."""
+"""Augmentation, stored images to the network's input: one thread per element of y."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def augment(
 def check_views(
     images: Array, mean: Array, corner: Array, flip: Array, shift: Array, size: int
 ) -> None:
-    """Raises ValueError unless the arguments of `augment` fit each other.
+    """Raise ValueError unless the arguments of `augment` fit each other.
 
     Where the corners lie stays unseen: looking would mean to wait for the device.
     """

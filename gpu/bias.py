@@ -1,4 +1,4 @@
-"""What surrounds every product: the bias, with or without a ReLU after it.
+"""Bias after every product, with or without a ReLU.
 
 Forward, one thread per element of y, in place, once the product is there. Backward, one thread per
 (run of 64 rows, channel) leaves a partial sum, and again over the partial sums, until one row is

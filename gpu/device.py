@@ -1,4 +1,4 @@
-"""Where the GPU is, or the simulator in its place. The only file that imports CuPy or Numba.
+"""The GPU, or the simulator in its place. The only file that imports CuPy or Numba.
 
 With NUMBA_ENABLE_CUDASIM=1 in the environment kernels run in Numba's simulator, one Python thread
 per CUDA thread, and NumPy takes CuPy's place, so that all but the drivers' own work can be tested
@@ -161,7 +161,7 @@ class Place:
         _entered.pop()[1].close()
 
     def synchronize(self) -> None:
-        """Waits until all work of this place is done."""
+        """Wait until all work of this place is done."""
         _count_wait()
         if not SIMULATOR:
             self.stream.synchronize()
@@ -172,7 +172,7 @@ _first: list[Place] = []  # the place of work outside any `with`, made when it i
 
 
 def use(place: Place) -> None:
-    """Makes `place` the one of this thread's work outside any `with`."""
+    """Make `place` the one of this thread's work outside any `with`."""
     assert not _entered, "what is entered goes back to the place before, whichever is used"
     _first[:] = [place]
     if not SIMULATOR:
@@ -205,7 +205,7 @@ def unwritten(a: Array) -> Array:
 
 
 def count_launch(name: str, arrays: Iterable[Array]) -> None:
-    """Adds a launch, and the arrays that it is given, to what is being counted, if anything is."""
+    """Add a launch, and the arrays that it is given, to what is being counted, if anything is."""
     if counts:
         counts.launches[name] += 1
         counts.bytes[name] += sum(a.nbytes for a in arrays)
@@ -224,7 +224,7 @@ def _count_wait() -> None:
 
 @contextmanager
 def room(asked: int) -> Iterator[None]:
-    """Says how many bytes were asked and are free, if the current device has no room for them."""
+    """Say how many bytes were asked and are free, if the current device has no room for them."""
     if SIMULATOR:
         yield
         return
@@ -237,13 +237,13 @@ def room(asked: int) -> Iterator[None]:
 
 
 def check_gradient(dy: Array, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless dy has the shape of what it is the gradient by."""
+    """Raise ValueError unless dy has the shape of what it is the gradient by."""
     if dy.shape != shape:
         raise ValueError(f"gradient {dy.shape} and output {shape} do not fit")
 
 
 def synchronize() -> None:
-    """Waits until the current place has done all its work."""
+    """Wait until the current place has done all its work."""
     current().synchronize()
 
 

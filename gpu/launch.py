@@ -81,7 +81,7 @@ class kernel:
         self.run(tuple((count, self.checked(arguments)) for count, *arguments in calls), largest)
 
     def run(self, runs: tuple[tuple[int, tuple[Any, ...]], ...], largest: int) -> None:
-        """Computes the runs, wherever. largest: of their counts."""
+        """Compute the runs, wherever. largest: of their counts."""
         if how in ("gpu", "general"):
             first = len(self.kinds) - self.sizes
             sizes = runs[0][1][first:]
@@ -158,7 +158,7 @@ class kernel:
         return tuple(self.plain(*pair) for pair in zip(arguments, self.kinds, strict=True))
 
     def check_count(self, count: int, largest: int) -> None:
-        """Raises UsageError if there are more indices than 32 bits can tell apart."""
+        """Raise UsageError if there are more indices than 32 bits can tell apart."""
         if count > largest:
             raise UsageError(
                 f"{self.__name__} would have {count:,} indices, of which 32 bits hold {largest:,}. "

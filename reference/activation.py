@@ -1,7 +1,5 @@
 """Elementwise layers: ReLU, tanh and dropout."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyalex.reference.threads import in_pieces, in_runs

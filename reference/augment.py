@@ -1,6 +1,4 @@
-"""From stored images to the network's input."""
-
-from __future__ import annotations
+"""Augmentation: stored images to the network's input."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view

@@ -1,7 +1,5 @@
 """Convolution in groups, as matrix products over unfolded columns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -89,7 +87,7 @@ def im2col(
     starts: list[slice],
     groups: int,
 ) -> Iterator[tuple[slice, Array]]:
-    """Unfolds a piece of x, a few images at a time: which ones, and their columns.
+    """Unfold a piece of x, a few images at a time: which ones, and their columns.
 
     x: (N, H, W, C), of which `piece` names images. It lies `inside` a frame of zeros, and Ho x Wo
     windows as large as the kernel, (kh, kw), start at `starts`. col: (G, n Ho Wo, kh kw C/G),

@@ -1,7 +1,5 @@
 """The loss: multinomial logistic regression."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyalex.system.arrays import Array

@@ -1,7 +1,5 @@
 """Local response normalisation: across the channels of a tower, and within a channel's map."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Overlapping pooling: maximum and mean."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,7 +103,7 @@ def avg_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
 
 
 def combine(ufunc: np.ufunc, x: Array, size: int, stride: int, y: Array) -> None:
-    """Writes sums (np.add) or maxima (np.maximum) of the windows of x into y.
+    """Write sums (np.add) or maxima (np.maximum) of the windows of x into y.
 
     First down the columns of pixels, then along the rows: 2 size steps instead of size^2. Every
     window has its first pixel, also where the border cuts it off.

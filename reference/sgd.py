@@ -1,7 +1,5 @@
 """The update rule."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -6,8 +6,6 @@ threads of ours over pieces beat BLAS's own over one product at a time, because 
 copying between the products.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import deque
@@ -85,7 +83,7 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
 
 
 def in_runs(piece: slice, bytes_each: int) -> Iterator[slice]:
-    """Cuts a piece into runs, each of one element or of as many as RUN_BYTES hold."""
+    """Cut a piece into runs, each of one element or of as many as RUN_BYTES hold."""
     length = max(1, RUN_BYTES // bytes_each)
     for start in range(piece.start, piece.stop, length):
         yield slice(start, min(start + length, piece.stop))

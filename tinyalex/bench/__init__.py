@@ -1,1 +1,1 @@
-"""How fast the reference is, by layer and beside PyTorch."""
+"""Speed of the reference, by layer and beside PyTorch."""

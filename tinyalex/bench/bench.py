@@ -1,4 +1,4 @@
-"""How fast the reference trains and infers, and in how much memory, beside PyTorch.
+"""Speed and memory of the reference, training and inferring, beside PyTorch.
 
 Each system runs in a process of its own, because the threads of one would spin beside the other,
 and the systems take turns, so that a machine whose speed drifts treats them alike. Ratios are taken
@@ -94,7 +94,7 @@ def _speeds(seconds: Mapping[str, Sequence[float]], batch_size: int) -> dict[str
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """What `bench` returns, for people."""
+    """Format what `bench` returns for people."""
     batch, rounds = result["batch_size"], result["rounds"]
     lines = [
         f"{result['architecture']}, batch {batch}: one training step of the reference",

@@ -1,6 +1,4 @@
-"""Where a training step of the reference spends its time: each layer, beside bare products."""
-
-from __future__ import annotations
+"""Time of each layer in a training step of the reference, beside bare products."""
 
 import math
 import time

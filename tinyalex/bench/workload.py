@@ -1,4 +1,4 @@
-"""What benchmarks time: training steps and inference on random images, ours and PyTorch's."""
+"""Workloads to be timed: training steps and inference on random images, ours and PyTorch's."""
 
 from __future__ import annotations
 

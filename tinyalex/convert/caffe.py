@@ -374,7 +374,7 @@ class Chain:
 
 
 def write(file: BinaryIO, state: Checkpoint) -> str:
-    """Writes the .caffemodel of a network, and returns its .prototxt.
+    """Write the .caffemodel of a network, and return its .prototxt.
 
     Its input is `data`, (N, 3, size, size): the crop minus the mean, B G R. Its output is the
     logits. OpenCV's reader passes over LRN's k, so k is 1 here, and the next weights are the
@@ -399,7 +399,7 @@ def write(file: BinaryIO, state: Checkpoint) -> str:
 
 
 def write_mean(file: BinaryIO, mean: Array) -> None:
-    """Writes a mean image (H, W, 3), R G B, as .binaryproto, which is B G R."""
+    """Write a mean image (H, W, 3), R G B, as .binaryproto, which is B G R."""
     height, width, channels = mean.shape
     numbers = np.ascontiguousarray(mean[..., ::-1].transpose(2, 0, 1), "<f4").tobytes()
     wire.write(file, message({1: 1, 2: channels, 3: height, 4: width, DATA: numbers}))

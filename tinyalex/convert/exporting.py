@@ -1,6 +1,4 @@
-"""From a checkpoint to the files of another program."""
-
-from __future__ import annotations
+"""Export of a checkpoint to the files of another program."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from tinyalex.system.files import replacing, sync_folder
 
 
 def write(state: Checkpoint, path: Path) -> list[str]:
-    """Writes the network in the format of the name's ending; without one, as a run of its own.
+    """Write the network in the format of the name's ending; without one, as a run of its own.
 
     Returns what its user needs to know. Raises UsageError for an ending that is not known or a
     network that the format cannot hold, WriteError if it cannot be written.
@@ -44,7 +42,7 @@ def write(state: Checkpoint, path: Path) -> list[str]:
 
 
 def save_run(state: Checkpoint, path: str) -> None:
-    """Writes the weights as a new run in a new folder: without velocities, at its end."""
+    """Write the weights as a new run in a new folder: without velocities, at its end."""
     config = from_mapping(state.config, Config(), "the checkpoint")
     folder = RunFolder.create(path, state.architecture, replace(config, output_dir=None).toml())
     try:
@@ -126,7 +124,7 @@ def _state_dict(state: Checkpoint) -> tuple[dict[str, Array], list[str]]:
 
 
 def _metadata(state: Checkpoint) -> dict[str, str]:
-    """What these formats have no place for but texts."""
+    """Metadata for which these formats have no place but texts."""
     classes = {"classes": state.classes, "titles": state.titles}
     return {
         "format": "pt",  # what readers of safetensors ask for

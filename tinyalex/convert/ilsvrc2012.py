@@ -1,7 +1,5 @@
 """The classes of ILSVRC-2012, of which files of weights have only the number."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 

@@ -1,6 +1,4 @@
-"""From the files of another program to a checkpoint, and what had to be assumed for it."""
-
-from __future__ import annotations
+"""Import of another program's files as a checkpoint, and what had to be assumed for it."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +98,7 @@ def read(
 
 @contextmanager
 def damage_refused(path: Path) -> Iterator[None]:
-    """Turns whatever damaged bytes come to into a CheckpointError that names the file."""
+    """Turn whatever damaged bytes come to into a CheckpointError that names the file."""
     try:
         yield
     except CheckpointError as error:
@@ -234,7 +232,7 @@ def _fitting(contents: Contents, names: list[str], source: Source) -> list[str]:
 
 
 def _check_rest(path: Path, contents: Contents, names: list[str], network: Architecture) -> None:
-    """Raises CheckpointError if the file has tensors that the network has no place for."""
+    """Raise CheckpointError if the file has tensors that the network has no place for."""
     wanted = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
     if rest := [n for n in contents.tensors if n not in wanted and n not in NOT_WEIGHTS]:
         raise CheckpointError(
@@ -328,7 +326,7 @@ def _classes(
 
 
 def _named_classes(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What --classes names: the table, a run, a data set, or a text with a class a line."""
+    """Read what --classes names: the table, a run, a data set, or a text with a class a line."""
     if given == CLASSES:
         return ilsvrc2012.classes()
     path = Path(given)

@@ -1,10 +1,8 @@
-"""How the files of each program have AlexNet's parameters: the table, and what it comes to.
+"""Table of how each program's files have AlexNet's parameters, and what it comes to.
 
 Ours are (outputs, height, width, channels of the group); the columns of the first fully connected
 layer count (height, width, channels); colours are R G B from 0 to 255 minus a mean image.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
@@ -116,7 +114,7 @@ def identified(rows: Sequence[Row], name: str | None) -> tuple[Architecture, lis
 
 
 def _forms(rows: Sequence[Row], size: int) -> list[str]:
-    """What each row computes on an input of `size`, in words.
+    """Describe what each row computes on an input of `size`.
 
     Left out is what changes no answer but by a factor: names, initial values, dropout, k, and
     rounding up where nothing is left over.
@@ -162,7 +160,7 @@ def _forms(rows: Sequence[Row], size: int) -> list[str]:
 
 
 def _gains(rows: Sequence[Row]) -> list[float]:
-    """What rows below each layer with weights multiply its input by that others may leave out."""
+    """Factors on the input of each layer with weights, by rows that others may leave out."""
     found, gain = [], 1.0
     for row in rows:
         match row:

@@ -4,8 +4,6 @@
 it, with NumPy's names in place of PyTorch's.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Fields' numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,14 +121,14 @@ class _Chain:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """What the last row puts out."""
+        """Shape of the last row's output."""
         try:
             return layers(self.rows)[-1].output
         except ValueError as error:
             raise NotAChain(str(error)) from None
 
     def _follow(self, nodes: Sequence[Node]) -> int:
-        """Adds the row of the next node, or nodes; how many these were."""
+        """Add the row of the next node, or nodes; how many these were."""
         node, ops = nodes[0], [n.op for n in nodes[:6]]
         if self.at not in node.inputs:
             raise NotAChain(f"{node.op} {node.outputs[0]!r} branches off")
@@ -252,7 +250,7 @@ class _Chain:
         return math.nan
 
     def _channels(self, node: Node) -> Array:
-        """What a node subtracts or multiplies, as (H, W, 3) or (1, 1, 1)."""
+        """Operand that a node subtracts or multiplies, as (H, W, 3) or (1, 1, 1)."""
         (name,) = (i for i in node.inputs if i != self.at)
         values = self._values(name)
         return values.reshape((1,) * (3 - values.ndim) + values.shape[-3:]).transpose(1, 2, 0)
@@ -386,7 +384,7 @@ def _external(path: Path, name: str, told: dict[str, str]) -> memoryview:
 
 
 def write(file: BinaryIO, state: Checkpoint, metadata: dict[str, str]) -> None:
-    """Writes the network of a checkpoint as a graph.
+    """Write the network of a checkpoint as a graph.
 
     Its input is `images`, float32 (N, 3, size, size): the crop, R G B from 0 to 255. Its output is
     the logits.

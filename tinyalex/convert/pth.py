@@ -5,8 +5,6 @@ unpickler knows these functions' names and no others, so no code is run.
 https://docs.pytorch.org/docs/main/notes/serialization.html
 """
 
-from __future__ import annotations
-
 import io
 import math
 import struct
@@ -54,7 +52,7 @@ class View:
     stride: tuple[int, ...]
 
     def tensor(self, name: str) -> Tensor:
-        """Raises ValueError if it does not lie in its storage, or has more numbers than that."""
+        """Raise ValueError if it does not lie in its storage, or has more numbers than that."""
         values = (self.offset, *self.shape, *self.stride)
         if not all(type(v) is int and v >= 0 for v in values) or len(self.shape) != len(
             self.stride
@@ -109,7 +107,7 @@ def read(path: Path) -> Contents:
 
 
 def _zip(path: Path) -> Any:
-    """What was saved in the form of a zip file: data.pkl, and a member for each storage."""
+    """Read the zip form: data.pkl, and a member for each storage."""
     with zipfile.ZipFile(path) as file:
         names = file.namelist()
         (pickled,) = [n for n in names if n.endswith("/data.pkl")]
@@ -140,7 +138,7 @@ def _member(file: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def _legacy(path: Path) -> Any:
-    """What was saved in the form of before 1.6: five pickles, then the storages in a row."""
+    """Read the form of before 1.6: five pickles, then the storages in a row."""
     with open(path, "rb") as raw:
         file = io.BytesIO(raw.read(PICKLE_BYTES))  # pickles alone: no read goes beyond
         storages: dict[str, Storage] = {}
@@ -216,7 +214,7 @@ def _views(values: Mapping[Any, Any]) -> dict[str, View]:
 
 
 def write(file: BinaryIO, tensors: Mapping[str, Array]) -> None:
-    """Writes float32 tensors, of any order of the axes in memory, as torch.save writes a dict."""
+    """Write float32 tensors, of any order of the axes in memory, as torch.save writes a dict."""
     pickled = [b"\x80\x02}("]  # protocol 2, a dictionary, and on to the end its items
     for key, (name, tensor) in enumerate(tensors.items()):
         strides = [math.prod(tensor.shape[axis + 1 :]) for axis in range(tensor.ndim)]

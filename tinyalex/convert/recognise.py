@@ -1,6 +1,4 @@
-"""What kind of file it is, by its content; and what to do with those that are not read here."""
-
-from __future__ import annotations
+"""Kinds of files, known by their content, and what to do with those that are not read here."""
 
 import zipfile
 from dataclasses import dataclass
@@ -138,7 +136,7 @@ def kind_of(path: Path) -> str:
 
 
 def refuse_foreign(path: Path, kind: str) -> None:
-    """Raises CheckpointError, with what to do, for a kind that is known and not read."""
+    """Raise CheckpointError, with what to do, for a kind that is known and not read."""
     if kind in FOREIGN:
         foreign = FOREIGN[kind]
         lines = foreign.lines.replace("FILE", str(path)).replace("FOLDER", str(path.parent))
@@ -173,7 +171,7 @@ def _of_zip(path: Path) -> str:
 
 
 def _of_message(path: Path) -> str:
-    """Which protocol buffer it is, by the fields of its outermost message; else nothing."""
+    """Recognise a protocol buffer by the fields of its outermost message; else return nothing."""
     try:
         found = {(number, kind) for number, kind, _ in fields(mapped(path))}
     except (ValueError, IndexError):

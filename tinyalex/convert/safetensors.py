@@ -3,8 +3,6 @@
 https://github.com/huggingface/safetensors#format
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +21,7 @@ DTYPES = {
 
 
 def recognised(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` is one."""
+    """True if a file of `size` bytes that begins with `head` is one."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= min(size - 8, HEADER_BYTES)
 
 
@@ -46,7 +44,7 @@ def read(path: Path) -> Contents:
 
 
 def write(file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Writes float32 tensors, of any order of the axes in memory, and texts."""
+    """Write float32 tensors, of any order of the axes in memory, and texts."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for name, tensor in tensors.items():

@@ -1,6 +1,4 @@
-"""What a file of another program holds, before its numbers are read."""
-
-from __future__ import annotations
+"""Contents of another program's file, before its numbers are read."""
 
 import math
 import mmap

@@ -1,7 +1,5 @@
 """Pickles read without running code: an unpickler that knows a few names and refuses all others."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, ClassVar

@@ -3,8 +3,6 @@
 https://protobuf.dev/programming-guides/encoding/
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -122,6 +120,6 @@ def packed(values: tuple[int, ...]) -> bytes:
 
 
 def write(file: BinaryIO, pieces: Pieces) -> None:
-    """Writes a message, one piece in memory at a time."""
+    """Write a message, one piece in memory at a time."""
     for piece in pieces:
         file.write(piece.make() if isinstance(piece, Later) else piece)

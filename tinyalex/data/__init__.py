@@ -1,6 +1,4 @@
-"""From files to uint8 images and labels: the built-in images, folders, archives, batches."""
-
-from __future__ import annotations
+"""Images and labels from files: the built-in images, folders, archives, batches."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -74,7 +74,7 @@ def _unpacked(path: Path, unpack: Callable[[Path], BufferedIOBase]) -> bytes:
 
 
 class Archive(Storage):
-    """What .zip and .tar have in common: each member is a name and a few numbers."""
+    """Archive, .zip or .tar: each member is a name and a few numbers."""
 
     _width: int  # of the numbers that say where and how a member lies
 

@@ -1,6 +1,4 @@
-"""From a split to batches of uint8 images: the order, the decoding ahead, the statistics."""
-
-from __future__ import annotations
+"""Batches of uint8 images from a split: the order, the decoding ahead, the statistics."""
 
 import threading
 from collections import deque

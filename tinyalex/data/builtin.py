@@ -9,8 +9,6 @@ Everything is computed in float64 and then rounded to 8 bits, so a difference in
 sine between two platforms has next to no chance of showing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -147,7 +145,7 @@ class ShapesSplit:
 
 
 def coverage(distance: Array, pixel: float) -> Array:
-    """How much of each pixel a shape covers, 0..1, by the distance of its centre to the outline."""
+    """Share of each pixel that a shape covers, by the distance of its centre to the outline."""
     return np.clip(0.5 - distance / pixel, 0, 1)
 
 

@@ -1,6 +1,4 @@
-"""What every source of images offers: a `Dataset` of one or two `Split`s."""
-
-from __future__ import annotations
+"""Interface of every source of images: a `Dataset` of one or two `Split`s."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

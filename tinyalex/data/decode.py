@@ -23,8 +23,6 @@ its support widened by the scale). That is "short side to `size`, then centre cr
 which no intermediate picture can become huge.
 """
 
-from __future__ import annotations
-
 import importlib
 import io
 import re
@@ -215,7 +213,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> object:
-    """What EXIF says of it: 2 to 8 for a picture that is shown turned or mirrored."""
+    """EXIF orientation: 2 to 8 for a picture that is shown turned or mirrored."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
     except (SyntaxError, ValueError, struct.error):
@@ -223,7 +221,7 @@ def orientation(image: Image.Image) -> object:
 
 
 def _white_is_zero(image: Image.Image) -> bool:
-    """Whether a grey TIFF has its values the other way round, which Pillow minds up to 8 bits."""
+    """True if a grey TIFF has its values the other way round, which Pillow minds up to 8 bits."""
     tags = getattr(image, "tag_v2", {})
     return image.mode in _WHITE and tags.get(_PHOTOMETRIC) == 0
 
@@ -259,7 +257,7 @@ def _grey(values: npt.NDArray[np.float32], white: int) -> npt.NDArray[np.uint8]:
 
 
 class _PillowSilent:
-    """Keeps Pillow's warnings (EXIF, size) to itself while any thread decodes.
+    """Keep Pillow's warnings (EXIF, size) to itself while any thread decodes.
 
     What matters about a file is its result or its DataError, whatever the warning filters are.
     `warnings.catch_warnings` swaps a list that all threads share, so that two threads inside it

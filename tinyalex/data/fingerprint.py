@@ -1,6 +1,4 @@
-"""Which images a run was trained on, so that it does not go on with others unnoticed."""
-
-from __future__ import annotations
+"""Fingerprint of a run's images, so that it does not go on with others unnoticed."""
 
 import hashlib
 from typing import Any
@@ -13,7 +11,7 @@ SHOWN = 5  # differences; more would only hide the first
 
 
 def contents(dataset: Dataset) -> dict[str, Any]:
-    """For each split and class how many images it has, and a digest of their names in order.
+    """Count the images of each split and class, and digest their names in order.
 
     {"train": {"n01440764": [1300, "5e0c..."], ...}, "val": ...}, as JSON keeps it. A digest is 16
     hexadecimal digits of SHA-256. Files whose content changes under the same name are not noticed
@@ -36,7 +34,7 @@ def _by_class(split: Split, classes: tuple[str, ...]) -> dict[str, list[Any]]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words, in what `now` differs. Of a run from before contents were kept, `before` is {}."""
+    """Describe how `now` differs. `before` is {} of a run from before contents were kept."""
     changes, none = [], (0, "")
     for split in before and now:
         was, there = before.get(split, {}), now[split]

@@ -1,4 +1,4 @@
-"""Whether the data of a JPEG's picture are as long as the picture needs them.
+"""True if the data of a JPEG's picture are as long as the picture needs them.
 
 libjpeg decodes what is damaged to some picture and only warns, which Pillow does not pass on. But
 behind a damaged place it mostly reads on out of step, and comes to the last pixel long before the
@@ -6,8 +6,6 @@ data end, or lacks some. So the file is handed out in three parts, and how many 
 for tells: all but the last bytes, which must not be enough; these and some more, which must; the
 end. The pixels are those that a decoder makes of the whole.
 """
-
-from __future__ import annotations
 
 import io
 
@@ -46,7 +44,7 @@ class Parts(io.RawIOBase):
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with the data, once the picture is decoded."""
+        """Fault of the data, once the picture is decoded."""
         if self._given == 1 and self._data.find(_END, self._scan) == self._end:
             return "its data go on behind its last pixel"  # else another picture may follow
         return "its data end before its last pixel" if self._given > 2 else None

@@ -1,4 +1,4 @@
-"""What a data set holds, whichever way it lies on the disk, and the splits made of it."""
+"""Layout of a data set, whichever way it lies on the disk, and the splits made of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Groups = dict[str, list[str]]  # class -> the names of its images, in order
 
 
 class Source(Protocol):
-    """What gives images by their names."""
+    """Source of images by their names."""
 
     def read(self, name: str) -> Pixels:
         """uint8 (size, size, 3), RGB. Raises DataError that names the image."""

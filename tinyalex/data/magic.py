@@ -1,6 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
-
-from __future__ import annotations
+"""Kind of a file by its first bytes, whatever its name says."""
 
 HEAD = 64  # bytes that are enough to tell
 

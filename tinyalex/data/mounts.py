@@ -1,6 +1,4 @@
-"""Opens what lies at a path, and reads archives that lie in a folder as folders of their own."""
-
-from __future__ import annotations
+"""Open what lies at a path, and read archives that lie in a folder as folders of their own."""
 
 import re
 from collections.abc import Mapping
@@ -82,7 +80,7 @@ class Mounted(Storage):
         )
 
     def _inside(self, name: str) -> tuple[Storage, str]:
-        """Which storage holds a file, and its name there."""
+        """Storage that holds a file, and its name there."""
         folder = name.rpartition("/")[0]
         while folder and f"{folder}/" not in self._parts:
             folder = folder.rpartition("/")[0]

@@ -1,9 +1,7 @@
-"""Opens a data set: recognises its layout, labels its images, holds some out for validation.
+"""Open a data set: recognises its layout, labels its images, holds some out for validation.
 
 Whatever the validation folder lacks or adds, labels never shift.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -98,7 +96,7 @@ def _split(groups: Groups, classes: Sequence[str], source: Source) -> Split:
 def recognise(
     storage: Storage, decoder: Decoder, classes_at: int | None, notes: list[str]
 ) -> Layout:
-    """How the data set lies. What the user should know of it is added to `notes`."""
+    """Recognise how the data set lies. What the user should know of it is added to `notes`."""
     seen = mounted(storage, notes)
     layout = packed(seen, decoder.size, notes)
     for read in (cifar, huggingface, webdataset):
@@ -111,7 +109,7 @@ def recognise(
 
 
 def check_trainable(storage: Storage, train: Groups) -> None:
-    """Raises DataError unless there are two classes and each has an image."""
+    """Raise DataError unless there are two classes and each has an image."""
     if not train:
         raise DataError(
             f"{storage.path} has validation images but no folder 'train' beside them. Name the "
@@ -183,7 +181,7 @@ def matched(val: Groups, classes: Sequence[str], notes: list[str]) -> Groups:
 
 
 def _held_out(train: Groups, seed: int) -> tuple[Groups, Groups]:
-    """What stays for training and what does not: of n images a tenth, at least 1, at most n - 1.
+    """Part training from held-out images: of n a tenth is held out, at least 1, at most n - 1.
 
     They are chosen by a hash of seed and name, so that other classes do not matter, and neither
     does whether the images lie in a folder or in an archive.

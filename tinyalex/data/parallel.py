@@ -1,7 +1,5 @@
 """Work on many small things by a few threads, the results in order."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

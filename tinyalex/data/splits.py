@@ -1,6 +1,4 @@
-"""Which part of a data set a folder or file holds, by the words in its name."""
-
-from __future__ import annotations
+"""Parts of a data set, known by the words in the names of folders and files."""
 
 import re
 from typing import Literal
@@ -32,5 +30,5 @@ def split_in(name: str) -> Kind | None:
 
 
 def split_of_path(path: str) -> Kind | None:
-    """The same of the last part of a path that has such a word: default/train/0000.parquet."""
+    """Split of the last part of a path that has such a word: default/train/0000.parquet."""
     return next(filter(None, map(split_in, reversed(path.split("/")))), None)

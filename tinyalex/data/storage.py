@@ -1,12 +1,10 @@
-"""Where the files of a data set lie, all read in place.
+"""Storages of a data set's files, all read in place.
 
 Nothing is ever extracted or written, so a member called `../../x` has nowhere to go. Left out
 everywhere: hidden files and folders (`.ipynb_checkpoints`, `._photo.jpg`), `__MACOSX`, paths with
 `..`, and whatever is neither a file nor a folder (devices, pipes; in archives also symbolic links).
 A directory's symbolic links are followed, because large data sets are often put together of them.
 """
-
-from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
@@ -34,7 +32,7 @@ class Storage(ABC):
 
     @cached_property
     def others(self) -> tuple[str, ...]:
-        """Those of `files` that are not called as pictures are: tables, notes, data."""
+        """Select the `files` that are not called as pictures are: tables, notes, data."""
         return tuple([name for name in self.files if not name.lower().endswith(SUFFIXES)])
 
     @abstractmethod
@@ -42,7 +40,7 @@ class Storage(ABC):
         """The content of one of `files`. Raises DataError that names it."""
 
     def text(self, name: str) -> str:
-        """The same as text; what is not UTF-8 in it is replaced."""
+        """Read as text; what is not UTF-8 in it is replaced."""
         return self.read(name).decode("utf-8", errors="replace")
 
     def head(self, name: str) -> bytes:

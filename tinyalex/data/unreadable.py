@@ -1,6 +1,4 @@
-"""What to do about images that cannot be decoded: end the work, or leave them out."""
-
-from __future__ import annotations
+"""Images that cannot be decoded: they end the work, or are left out."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,12 +14,12 @@ _SCAN_THREADS = 4
 
 
 def too_many(bad: int, total: int) -> bool:
-    """Whether so many bad images are no accident: more than 10 and than 1 %."""
+    """True if so many bad images are no accident: more than 10 and than 1 %."""
     return bad > max(10, total // 100)
 
 
 def check_not_too_many(bad: Sequence[str], total: int) -> None:
-    """Raises DataError if there are more bad images than are left out."""
+    """Raise DataError if there are more bad images than are left out."""
     if too_many(len(bad), total):
         raise DataError(
             f"{count_of(bad)} of {total:,} cannot be decoded: {listed(bad)}. That is more than are "
@@ -30,7 +28,7 @@ def check_not_too_many(bad: Sequence[str], total: int) -> None:
 
 
 def note_on(bad: Sequence[str]) -> str:
-    """For the notes of a data set: how many images are left out, and which."""
+    """Note on a data set: how many images are left out, and which."""
     return f"Left out, because they cannot be decoded: {count_of(bad)} ({listed(bad)})."
 
 

@@ -1,4 +1,4 @@
-"""What all pictures share: the canvas, its colours and lettering, and how it is written.
+"""Canvas of all pictures: its colours and lettering, and how it is written.
 
 matplotlib is imported inside the functions, because commands that draw nothing should not wait for
 it; and never as pyplot, which keeps figures in global state and may look for a screen. Places and
@@ -49,13 +49,13 @@ def add_axes(figure: Figure, x: float, y: float, width: float, height: float) ->
 
 
 def write(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
-    """Writes one line that stands on y. A $ in a class or folder name is a dollar sign."""
+    """Write one line that stands on y. A $ in a class or folder name is a dollar sign."""
     w, h = figure.bbox.size
     figure.text(x / w, 1 - y / h, text, fontsize=size, parse_math=False, **{"color": TEXT} | style)
 
 
 def write_beside(axes: Axes, x: float, y: float, text: str, color: str) -> None:
-    """Writes at the height of the value y; x is a fraction of the axes' width."""
+    """Write at the height of the value y; x is a fraction of the axes' width."""
     place = axes.get_yaxis_transform()
     axes.text(x, y, text, transform=place, va="center", fontsize=9, color=color)
 
@@ -103,7 +103,7 @@ def add_legend(figure: Figure, axes: Axes, columns: int, length: int) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a PNG by Matplotlib, which says so in each."""
+    """True if a file is a PNG by Matplotlib, which says so in each."""
     try:
         with open(path, "rb") as file:
             start = file.read(200)
@@ -113,7 +113,7 @@ def is_ours(path: Path) -> bool:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure as a PNG file; a picture already there is replaced by a whole one only."""
+    """Write the figure as a PNG file; a picture already there is replaced by a whole one only."""
     own = path.with_name(f".{path.name}.{os.getpid()}")  # a run and `show` may draw the same one
     try:
         with replacing(path, own) as file:

@@ -68,7 +68,7 @@ def predictions(network: Network, dataset: Dataset, workers: int) -> Figure:
 
 
 def examples(dataset: Dataset) -> Indices:
-    """Which of the images that errors are measured on stand for all: spread evenly over them."""
+    """Examples of the images that errors are measured on, spread evenly over them."""
     count = len(measured_on(dataset)[0].labels)
     return np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
 
@@ -102,7 +102,7 @@ def neighbors_figure(near: Neighbors, dataset: Dataset, title: str, subtitle: st
 
 
 def confusion(network: Network, dataset: Dataset, workers: int) -> Figure:
-    """Which class was taken for which, of the images that errors are measured on."""
+    """Confusion of classes, on the images that errors are measured on."""
     split, which = measured_on(dataset)
     counts = count_confusions([network], split, BATCH, workers)
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)

@@ -176,7 +176,7 @@ def _latest(records: Sequence[Record], event: str) -> list[Record]:
 
 
 def _in_epochs(steps: Sequence[int], epochs: Sequence[Record]) -> list[float]:
-    """Where steps lie on an axis of epochs; on one of steps while no epoch is finished."""
+    """Place steps on an axis of epochs; on one of steps while no epoch is finished."""
     if not epochs:
         return [float(step) for step in steps]
     first, last = epochs[0], epochs[-1]
@@ -214,7 +214,7 @@ def _mark_rates(axes: Axes, epochs: Sequence[Record], room: float) -> None:
 
 
 def _label_ends(axes: Axes, labels: Mapping[str, tuple[float, str]]) -> None:
-    """Writes, in each colour, a text to the right of the axes at the height of a value."""
+    """Write, in each colour, a text to the right of the axes at the height of a value."""
     bottom, top = axes.get_ylim()
     y = -math.inf
     for color, (value, text) in sorted(labels.items(), key=lambda label: label[1][0]):

@@ -112,7 +112,7 @@ def neighbors(
 
 
 def confusion(counts: Array, titles: Sequence[str], title: str, subtitle: str) -> Figure:
-    """Which classes are taken for which: the darker, the larger a share of the row's images.
+    """Matrix of classes taken for others: the darker, the larger a share of the row's images.
 
     counts: int64 (classes, classes), images of the row's class answered with the column's. Of few
     classes names and numbers are written; the worst pairs stand beside the matrix.

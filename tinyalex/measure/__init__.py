@@ -1,1 +1,1 @@
-"""What a trained network answers: errors, neighbours, units, what of an image gets through."""
+"""Answers of a trained network: errors, neighbours, units, what of an image gets through."""

@@ -1,7 +1,5 @@
 """Top-1 and top-5 error: one view or ten, one network or several averaged."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ def measured_on(dataset: Dataset) -> tuple[Split, str]:
 
 
 def check_not_empty(split: Split) -> None:
-    """Raises DataError if a split has no image."""
+    """Raise DataError if a split has no image."""
     if not len(split.labels):
         raise DataError("There is no image to measure the error on: none could be read.")
 
@@ -73,7 +71,7 @@ def softmax(logits: Array) -> Array:
 
 
 def rank_of_label(scores: Array, labels: Array) -> Array:
-    """How many classes stand before the true one; of equal scores the lower index stands first."""
+    """Rank of the true class, from 0; of equal scores the lower index stands first."""
     own = scores[np.arange(len(labels)), labels][:, None]
     tied_before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
     return np.asarray(((scores > own) | tied_before).sum(1))
@@ -106,7 +104,7 @@ def evaluate(
 
 
 def confusion(networks: Sequence[Network], split: Split, batch_size: int, workers: int) -> Array:
-    """How many images of each class (rows) were answered with which (columns): int64, one view."""
+    """Count images by class (rows) and answer (columns): int64, one view."""
     classes = networks[0].architecture.classes
     counts = np.zeros((classes, classes), np.int64)
     for batch in batches(split, np.arange(len(split.labels)), batch_size, workers=workers):

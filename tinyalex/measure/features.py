@@ -1,10 +1,8 @@
-"""What the layers of a network answer to images, written to a file while they are computed.
+"""Features of images at a network's layers, written to a file while they are computed.
 
 Rows lie in a folder beside the file until all are there, so that memory does not grow with the
 images, and an extraction that was stopped goes on where it was.
 """
-
-from __future__ import annotations
 
 import csv
 import hashlib
@@ -121,7 +119,7 @@ class All:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, see `features`. classes: those of the labels, () where there are none."""
+    """Request, see `features`. classes: those of the labels, () where there are none."""
 
     layers: tuple[str, ...]
     pool: str | None = None
@@ -129,7 +127,7 @@ class Request:
     classes: tuple[str, ...] = ()
 
     def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
-        """What each layer's rows are for one image."""
+        """Shape of each layer's rows for one image."""
         outputs = {x.row.name: x.output for x in layers_of(network.architecture.rows)}
         flat = {n: outputs[n][2:] if outputs[n][:2] == (1, 1) else outputs[n] for n in self.layers}
         return {name: shape[-1:] if self.pool else shape for name, shape in flat.items()}
@@ -145,7 +143,7 @@ def extract(
     workers: int = 2,
     after_batch: Callable[[int], object] = lambda images: None,
 ) -> None:
-    """Writes the features of every image of a split to `path`.
+    """Write the features of every image of a split to `path`.
 
     .npz: an array for each layer, `names`, and where there are labels `labels` and `classes`.
     .npy: the array of the one layer, and the names and labels in a .csv beside it. .csv: an image a
@@ -183,7 +181,7 @@ def extract(
 
 
 def _told(network: Network, split: Split, request: Request) -> str:
-    """What the rows depend on, so that others are not gone on with: weights, images, request."""
+    """Identity of the rows, so that others are not gone on with: weights, images, request."""
     digest = hashlib.sha256()
     for name, value in network.parameters.items():
         digest.update(name.encode() + network.ops.to_numpy(value).tobytes())
@@ -194,7 +192,7 @@ def _told(network: Network, split: Split, request: Request) -> str:
 
 
 def _begin(folder: Path, told: str, shapes: dict[str, tuple[int, ...]]) -> int:
-    """How many images are done; what is left of another request, or of a broken row, is removed."""
+    """Count the images that are done, and remove what is left of another request or broken row."""
     request = folder / "request.json"
     if not (request.exists() and request.read_text(encoding="utf-8") == told):
         shutil.rmtree(folder, ignore_errors=True)
@@ -241,7 +239,7 @@ def _put_together(
 
 
 def _write_array(file: IO[bytes], rows: Path, shape: tuple[int, ...]) -> None:
-    """Writes rows as NumPy has an array of this shape."""
+    """Write rows as NumPy has an array of this shape."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     with open(rows, "rb") as source:

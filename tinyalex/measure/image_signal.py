@@ -1,6 +1,4 @@
-"""How much of the images arrives at each layer."""
-
-from __future__ import annotations
+"""Share of the images that arrives at each layer."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +18,7 @@ IMAGES = 32  # for the signal before training
 
 
 class Signal(NamedTuple):
-    """How much of what a layer computes, before its activation function, tells images apart.
+    """Share of a layer's output, before its activation function, that tells images apart.
 
     std: of each output the standard deviation over the images; of all outputs the root mean square.
     share: std over the root mean square of the outputs themselves, 0 to 1. The rest is the same for

@@ -1,7 +1,5 @@
 """Nearest training images: in the last hidden layer, as in Figure 4 of the paper, and in pixels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +30,18 @@ class Neighbors:
     nearest: dict[str, Indices]
 
     def same_class(self, dataset: Dataset, space: str) -> Array:
-        """Whether each neighbour is of its query's class: bool (n, NEAREST)."""
+        """True if each neighbour is of its query's class: bool (n, NEAREST)."""
         own = dataset.require_val().labels[self.queries]
         return np.asarray(dataset.train.labels[self.nearest[space]] == own[:, None])
 
     def chance(self, dataset: Dataset) -> float:
-        """How often a training image drawn blindly has the query's class."""
+        """Frequency with which a training image drawn blindly has the query's class."""
         shares = np.bincount(dataset.train.labels[self.points], minlength=len(dataset.classes))
         return float(shares[dataset.require_val().labels[self.queries]].mean() / len(self.points))
 
 
 def check(dataset: Dataset) -> None:
-    """Raises DataError without validation images, or with too few training images."""
+    """Raise DataError without validation images, or with too few training images."""
     dataset.require_val()
     if len(dataset.train.labels) < NEAREST:
         raise DataError(
@@ -67,7 +65,7 @@ def neighbors(network: Network, dataset: Dataset, workers: int) -> Neighbors:
 
 
 def sample(count: int, limit: int) -> Indices:
-    """At most `limit` of `count` images, in order, drawn without regard to any order of theirs."""
+    """Draw at most `limit` of `count` images, whatever their order, and return them in order."""
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 

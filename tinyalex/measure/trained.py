@@ -161,7 +161,7 @@ TAKEN = "a path, an image of Pillow's, or a uint8 array (H, W, 3) or (N, H, W, 3
 
 
 def _check(array: npt.NDArray[Any], ranks: tuple[int, ...] = (3, 4)) -> None:
-    """Raises UsageError unless an array can only be meant as pictures."""
+    """Raise UsageError unless an array can only be meant as pictures."""
     given = f"{array.dtype} {array.shape}"
     if array.dtype != np.uint8:
         hint = "scale it to 0 to 255 and give it .astype('uint8')"

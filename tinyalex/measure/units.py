@@ -1,9 +1,7 @@
-"""What single units of a network answer to: the pixels they see, and the images that excite them.
+"""Single units of a network: the pixels that they see, and the images that excite them.
 
 A unit is one channel of a convolution, the same everywhere in an image.
 """
-
-from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -45,7 +43,7 @@ def receptive_field(rows: Sequence[Row], name: str) -> Field:
 
 
 def patch(image: Pixels, data: Augment, field: Field, row: int, column: int) -> Pixels:
-    """What the unit in this row and column of its map sees of an image: uint8 (n, n, 3).
+    """Patch of an image that the unit in this row and column of its map sees: uint8 (n, n, 3).
 
     image: uint8 (image_size, image_size, 3), seen through the centre crop. n: the field's side, and
     beyond the crop there is grey; of a field as large as the crop all of the crop is shown.
@@ -97,7 +95,7 @@ def responses(
 
 
 def towers(network: Network) -> int:
-    """How many towers the network has, 1 or 2: the largest number of groups."""
+    """Number of towers, 1 or 2: the largest number of groups."""
     rows = network.architecture.rows
     return max((row.groups for row in rows if isinstance(row, Conv2d | LRN)), default=1)
 
@@ -138,12 +136,12 @@ def strip(
 
 
 def excited(responses: Responses) -> Array:
-    """By what share of the images each unit is excited."""
+    """Share of the images that excites each unit."""
     return np.asarray((responses.value > 0).mean(0))
 
 
 def purity(responses: Responses, labels: Array) -> float | None:
-    """Which share of a unit's PATCHES strongest images is of one class, as a mean over units.
+    """Share of a unit's PATCHES strongest images that is of one class, as a mean over units.
 
     Units that fewer images excite do not count; None if none is left. labels: of all the images.
     """
@@ -164,7 +162,7 @@ def _largest_share(labels: Array) -> float:
 
 
 def colour_specificity(weight: Array) -> Array:
-    """How much of each first-layer kernel is colour, 0 to 1; float64 (O,).
+    """Share of colour in each first-layer kernel, 0 to 1; float64 (O,).
 
     weight: (O, kh, kw, 3). Of each kernel w with the channels r, g and b, and their mean m,
 

@@ -1,6 +1,4 @@
-"""How the networks called AlexNet differ: read off their rows, each difference with its source."""
-
-from __future__ import annotations
+"""Differences of the networks called AlexNet, read off their rows, each with its source."""
 
 import textwrap
 from collections.abc import Callable, Mapping
@@ -46,7 +44,7 @@ def compared(ops: Backend) -> dict[str, Any]:
 
 
 def table(comparison: Mapping[str, Any]) -> str:
-    """What `compared` returns, for people."""
+    """Format what `compared` returns for people."""
     lines = []
     for name, source in comparison["networks"].items():
         lines += textwrap.wrap(f"{name:<10} {source}", WIDTH, subsequent_indent=" " * 11)

@@ -1,6 +1,4 @@
-"""What a network is made of and what it costs, as a table beside the paper's own figures."""
-
-from __future__ import annotations
+"""Layers and costs of a network, as a table beside the paper's own figures."""
 
 import dataclasses
 import math
@@ -49,7 +47,7 @@ def summary(architecture: Architecture) -> dict[str, Any]:
 
 
 def gpu_bytes(architecture: Architecture) -> tuple[int, int]:
-    """About what training takes of a GPU's memory: once, and for each image of a batch.
+    """Estimate what training takes of a GPU's memory: once, and for each image of a batch.
 
     An image has the columns of its convolutions, the largest of them twice, for their gradient;
     and each output, with its gradient.

@@ -1,7 +1,5 @@
 """`tinyalex reproduce`: what the paper showed, once more, at a size for a laptop or one GPU."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from typing import Any

@@ -1,6 +1,4 @@
-"""What each part is worth: the network with it beside the network without, over several seeds."""
-
-from __future__ import annotations
+"""Worth of each part: the network with it beside the network without, over several seeds."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -94,7 +92,7 @@ def in_words(than: Spread) -> str:
 
 
 def middle(architecture: Architecture) -> Variants:
-    """Without each convolution between the first and the last, in turn."""
+    """Leave out each convolution between the first and the last, in turn."""
     _, *convs, _ = (row.name for row in architecture.rows if isinstance(row, Conv2d))
     return {architecture.name: "", **{f"without {c}": f"without-{c}" for c in convs}}
 
@@ -105,7 +103,7 @@ def against(change: str, label: str) -> Callable[[Architecture], Variants]:
 
 
 def colour(architecture: Architecture) -> Variants:
-    """With colour noise and without."""
+    """Compare colour noise with none."""
     if architecture.data.colour:
         return {"colour noise": "", "no colour noise": "no-colour"}
     return {"colour noise": "colour", "no colour noise": ""}

@@ -1,4 +1,4 @@
-"""What every experiment is asked, and what it answers with."""
+"""Request and answer of every experiment."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an experiment comes to.
+    """Result of an experiment.
 
     conclusion: in a sentence or two, and whether it can be seen at this size at all. setting: data,
     network, epochs, seeds, date. columns, rows: the table. values: all numbers, for JSON.

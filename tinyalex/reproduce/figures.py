@@ -124,7 +124,7 @@ def intervals(
 
 
 def _make_rows(axes: Axes, count: int) -> None:
-    """Makes 0, 1, ... of the y axis the rows of a table, the first on top."""
+    """Make 0, 1, ... of the y axis the rows of a table, the first on top."""
     axes.set_ylim(count - 0.5, -0.5)
     axes.grid(visible=False)
     axes.set_yticks([])
@@ -141,7 +141,7 @@ def initial(
     title: str,
     setting: str,
 ) -> Figure:
-    """What of the images arrives at each layer, and the loss: the first network solid.
+    """Draw what of the images arrives at each layer, and the loss: the first network solid.
 
     losses: of both networks, of each seed, records with epoch and loss. signals: by network, these
     first, and by layer, before training. chance: the loss of one answer to all images.
@@ -175,7 +175,7 @@ def initial(
 
 
 def _thinned(values: Sequence[float]) -> list[float]:
-    """At most POINTS values, each the mean of so many neighbours."""
+    """Thin out to at most POINTS values, each the mean of so many neighbours."""
     return [float(part.mean()) for part in np.array_split(values, min(POINTS, len(values)))]
 
 

@@ -1,7 +1,5 @@
 """The paper's initial values against those of its code: what of an image arrives, and the loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -110,7 +108,7 @@ def percent(signal: Signal) -> str:
 
 
 def in_words(signals: Signals, losses: Mapping[str, float], chance: float, epochs: int) -> str:
-    """What arrives at the last layer, and whether the loss has left ln(classes)."""
+    """Say what arrives at the last layer, and whether the loss has left ln(classes)."""
     own, changed = (list(signals[network].values())[-1] for network in (REAL, REAL + CHANGE))
     text = (
         f"Before training, the logits of {REAL} at its real size vary by {own.std:.2g} over the "

@@ -1,10 +1,8 @@
-"""What a trained network has learned: its kernels, what excites its units, what it takes for what.
+"""Views of a trained network: its kernels, what excites its units, what it takes for what.
 
 Each experiment looks at the run that is given with --run, or trains one for it: `mini`, and on the
 built-in images for a few epochs only, unless other ones are asked for.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
@@ -114,7 +112,7 @@ def layers_asked(architecture: Architecture, layer: str | None) -> list[str]:
 
 
 def purity_in_words(purities: Mapping[str, float | None], chance: float) -> str:
-    """Whether units become more particular with depth."""
+    """True if units become more particular with depth."""
     known = [(name, 100 * value) for name, value in purities.items() if value is not None]
     if not known:
         return f"No unit is excited by {PATCHES} images."
@@ -176,7 +174,7 @@ def filters(request: Request, title: str) -> Answer:
 
 
 def towers_in_words(scores: Sequence[Sequence[Spread]]) -> str:
-    """Whether, in each run, one tower is more colour-specific than the other, beyond chance."""
+    """Say whether, in each run, one tower is more colour-specific than the other, beyond chance."""
     if len(scores[0]) == 1:
         mean = sum(spread.mean for (spread,) in scores) / len(scores)
         return (

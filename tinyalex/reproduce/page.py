@@ -1,7 +1,5 @@
 """The page of `tinyalex reproduce all`: every experiment in one file that needs no other."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re
@@ -134,7 +132,7 @@ def page(
 
 
 def result(folder: Path) -> str:
-    """What an experiment left: its figure, the paper's sentence, its own, and its table."""
+    """Section on an experiment: its figure, the paper's sentence, its own, and its table."""
     saved = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     png = base64.b64encode((folder / "figure.png").read_bytes()).decode()
     alt = f"Figure: {saved['title']} What it shows is said and listed below."

@@ -1,7 +1,5 @@
 """Figure 1: how many epochs ReLU and tanh take to the same training error."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +26,7 @@ FINALISTS = 2  # the best start is often at a rate that is too high to go far
     "a four-layer network reaches 25 % training error on CIFAR-10 six times sooner (Figure 1).",
 )
 def race(request: Request, title: str) -> Answer:
-    """Searches each unit's rate, then runs both to the target."""
+    """Search each unit's rate, then run both to the target."""
     name = request.arch or ("mini" if request.quick else "cifar-19pct")
     recipe = get_architecture(name).recipe
     longest = request.epochs or (3 if request.quick else 60)
@@ -150,7 +148,7 @@ def final(
 
 
 def in_words(relu: Sequence[float], tanh: Sequence[float], longest: int) -> str:
-    """How much sooner ReLU is there, if both are. NaN: the target was not reached by that seed."""
+    """Say how much sooner ReLU is there, if both are. NaN: that seed did not reach the target."""
     there = [sum(not math.isnan(epochs) for epochs in unit) for unit in (relu, tanh)]
     begin = f"ReLU reaches 25 % training error after {mean(relu):.1f} epochs"
     if there == [len(relu), len(tanh)]:

@@ -1,11 +1,9 @@
-"""What windows and shared weights save, and what becomes of a shifted image.
+"""Savings of windows and shared weights, and what becomes of a shifted image.
 
 Section 1 of the paper: near pixels depend on each other, and images are alike everywhere. So a
 convolution does with much fewer connections and parameters than a fully connected layer of like
 size.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
@@ -111,7 +109,7 @@ class Kind:
 
 
 def pairs(layer: Layer) -> int:
-    """How many pairs of an input and an output a layer has."""
+    """Number of pairs of an input and an output of a layer."""
     return math.prod(layer.input) * math.prod(layer.output)
 
 
@@ -191,7 +189,7 @@ def correlation(maps: Sequence[Array], border: int) -> float:
 
 
 def in_words(counts: dict[str, tuple[int, int]], layer: str, correlations: dict[str, float]) -> str:
-    """What each of the two assumptions saves, and what a shift does."""
+    """Say what each of the two assumptions saves, and what a shift does."""
     shared, local, full = (counts[kind] for kind in KINDS)
     moves = ", ".join(f"{value:.2f} {kind}" for kind, value in correlations.items())
     return (

@@ -1,7 +1,5 @@
 """The runs that experiments compare or look at: trained once, kept, resumed after an interrupt."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -86,7 +84,7 @@ def step_schedule(epochs: int) -> dict[str, Any]:
 
 
 def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, Any]) -> Path:
-    """Where a run is kept: its name tells what it is, its rate and when that falls, if given.
+    """Folder of a run: its name tells what it is, its rate and when that falls, if given.
 
     So the runs of experiments that train equally are shared, and no others are in their way.
     """
@@ -97,7 +95,7 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
 
 
 def check_same(config: Config, saved: Record, folder: Path) -> None:
-    """Raises UsageError if a finished or interrupted run was another than is asked for."""
+    """Raise UsageError if a finished or interrupted run was another than is asked for."""
     then = from_mapping(saved, Config(), str(folder))
     before = asdict(then.resolved(config.architecture))  # fills what is new since
     now = asdict(config)
@@ -156,7 +154,7 @@ def look(
 
 
 def setting_in_words(request: Request, arch: str, epochs: int, seeds: int) -> str:
-    """What the numbers were measured with."""
+    """Describe what the numbers were measured with."""
     length = f"{counted(epochs, 'epoch')}, {counted(seeds, 'seed')}"
     return f"{arch} on {request.images}, {length}, {request.date}"
 

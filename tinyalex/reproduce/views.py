@@ -1,7 +1,5 @@
 """One view against ten, one network against several averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -89,7 +87,7 @@ def mean(scores: Sequence[Scores]) -> Scores:
 
 
 def in_words(scores: Mapping[str, Scores], images: int) -> str:
-    """What the views bring, and what the networks bring on top of them."""
+    """Say what the views bring, and what the networks bring on top of them."""
     labels = list(scores)
     texts = []
     for text, before, after in (

@@ -1,1 +1,1 @@
-"""What `tinyalex data check` finds in a data set, and the words for it."""
+"""Findings of `tinyalex data check` in a data set, and the words for them."""

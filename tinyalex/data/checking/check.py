@@ -1,9 +1,7 @@
-"""What a data set holds and what is wrong with it, with what to do about each.
+"""Check of a data set: what it holds, what is wrong with it, and what to do about each.
 
 Every image is read and decoded as training would; nothing is ever changed.
 """
-
-from __future__ import annotations
 
 import hashlib
 import statistics
@@ -36,7 +34,7 @@ def check(
     max_pixels: int | None = None,
     classes_at: int | None = None,
 ) -> Report:
-    """Reads and decodes all that is at `path`.
+    """Read and decodes all that is at `path`.
 
     against: a pack made of it earlier; images that have another SHA-256 than then are found.
     max_pixels: larger pictures are bad, and are not decoded; None is the default, 64 million.
@@ -206,7 +204,7 @@ def _copies(groups: dict[str, Groups], hashes: dict[str, str]) -> list[Finding]:
 
 
 def _changed_images(hashes: dict[str, str], against: Path) -> list[Finding]:
-    """How the images differ from those that a pack was made of."""
+    """Compare the images with those that a pack was made of."""
     storage = open_storage(against)
     manifest = read_manifest(storage)
     if manifest is None:

@@ -1,6 +1,4 @@
-"""What an image file may be besides an RGB picture of its suffix, and how it is read then."""
-
-from __future__ import annotations
+"""Kinds of image files besides an RGB picture of its suffix, and how they are read."""
 
 from pathlib import PurePosixPath
 
@@ -51,7 +49,7 @@ def oddities(data: bytes, name: str) -> list[str]:
 
 
 def _several_frames(image: Image.Image) -> bool:
-    """Whether a frame follows the first, which is the only one that must be sound."""
+    """True if a frame follows the first, which is the only one that must be sound."""
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # of a GIF the second is read to tell; damage surfaces as almost anything

@@ -1,6 +1,4 @@
-"""What `check` finds in a data set, as it is printed."""
-
-from __future__ import annotations
+"""Report of `check` on a data set, as it is printed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -49,7 +47,7 @@ class Count:
 
 @dataclass
 class Report:
-    """What `check` found. layout: what it was recognised as, or None."""
+    """Findings of `check`. layout: what it was recognised as, or None."""
 
     path: str
     layout: str | None = None
@@ -58,11 +56,11 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Whether training can begin."""
+        """True if training can begin."""
         return not any(finding.fatal for finding in self.findings)
 
     def lines(self) -> Iterator[str]:
-        """For a person to read. Of long lists the beginning, except of what is fatal."""
+        """Format for a person: of long lists the beginning, except of what is fatal."""
         yield f"{self.path}: {self.layout or 'not usable'}"
         for name, count in self.splits.items():
             yield (

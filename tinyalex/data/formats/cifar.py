@@ -1,7 +1,5 @@
 """CIFAR-10 as it is published: binary batches, data_batch_1.bin and so on, or Python's pickles."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -69,7 +67,7 @@ def _records(storage: Storage, name: str, classes: int) -> Pixels:
 
 
 def _from_pickle(storage: Storage, name: str, classes: int) -> Pixels:
-    """The same records from a pickle."""
+    """Read the records from a pickle."""
     labels, pixels = _unpickled(storage, name, b"labels", b"data")
     try:
         return np.column_stack([_labels(labels, classes), pixels.reshape(-1, 3072)])

@@ -1,10 +1,8 @@
-"""Asks, or refuses, where images lie in folders inside of the class folders.
+"""Question or refusal where images lie in folders inside of the class folders.
 
 Nobody but a person can tell then which of the folders are the classes. What the names give away is
 an error; all else is a question, and the outer folders are taken.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
@@ -22,7 +20,7 @@ _WNID = re.compile(r"n\d{8}")
 def check_depth(
     storage: Storage, tree: Tree, folders: Mapping[str, Sequence[str]], notes: list[str]
 ) -> None:
-    """Adds the question to `notes`, or raises DataError; both name the flag that settles it.
+    """Add the question to `notes`, or raises DataError; both name the flag that settles it.
 
     folders: of each class the folders that were taken for it.
     """
@@ -53,6 +51,6 @@ def check_depth(
 
 
 def _shared(names: Sequence[str]) -> bool:
-    """Whether half of the names or more stand in several places, as classes in domains do."""
+    """True if half of the names or more stand in several places, as classes in domains do."""
     times = Counter(names)
     return 2 * sum(count > 1 for count in times.values()) >= len(times)

@@ -1,7 +1,5 @@
 """Formats of other programs that are not read here: recognised, named, and with the way in."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,12 +42,12 @@ _TABLES = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")  # Parquet, Arrow's files an
 
 
 def is_table(head: bytes) -> bool:
-    """Whether a file that begins so is Parquet or Arrow."""
+    """True if a file that begins so is Parquet or Arrow."""
     return head.startswith(_TABLES)
 
 
 def is_foreign(storage: Storage, name: str) -> bool:
-    """Whether a file is no archive and no picture, but holds many images all the same."""
+    """True if a file is no archive and no picture, but holds many images all the same."""
     return is_table(storage.head(name)) or _foreign(storage, name) is not None
 
 
@@ -59,7 +57,7 @@ def _foreign(storage: Storage, name: str) -> Foreign | None:
 
 
 def refuse_foreign(storage: Storage) -> None:
-    """Raises DataError, with the way in, if the data set lies in one of these formats."""
+    """Raise DataError, with the way in, if the data set lies in one of these formats."""
     for name in storage.others:
         if foreign := _foreign(storage, name):
             raise DataError(

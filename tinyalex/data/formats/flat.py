@@ -4,8 +4,6 @@ Looked for in this order: a WordNet id in the file name (n01440764_10026.JPEG, o
 ILSVRC2012_val_00000001_n01751748.JPEG), the devkit of ILSVRC, Kaggle's tables, list files.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping

@@ -9,8 +9,6 @@ A class is a folder with a name, and a label its rank among the training classes
 point (`10` before `2`).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -224,7 +222,7 @@ def _note_unused(storage: Storage, tree: Tree, used: list[str], notes: list[str]
 
 
 def _titles(storage: Storage, train: Groups, answers: Answers) -> dict[str, str]:
-    """What people call the classes whose folder names are WordNet ids such as n01443537.
+    """Titles of the classes whose folder names are WordNet ids such as n01443537.
 
     From words.txt (`n01443537<TAB>goldfish, Carassius auratus`), else from image names such as
     n01443537_goldfish.JPEG, else from Kaggle's table or the devkit of ILSVRC.

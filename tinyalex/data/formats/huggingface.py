@@ -138,7 +138,7 @@ class _Columns:
 
 
 def _columns(schema: Any, path: Path) -> _Columns:
-    """Which columns are the image and its class, by the features that `datasets` writes down."""
+    """Columns of the image and its class, by the features that `datasets` writes down."""
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = metadata.get("info", {}).get("features", {})
     kinds = {name: str(schema.field(name).type) for name in schema.names}

@@ -9,8 +9,6 @@ All of them may be unpacked or not. The ids of the answers count classes in the 
 which is not that of the WordNet ids: only meta.mat can tell what they mean.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

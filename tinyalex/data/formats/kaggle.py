@@ -8,8 +8,6 @@
 The lines of the csv are in no order. The lists in ILSVRC/ImageSets count images, not classes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath

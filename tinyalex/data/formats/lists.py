@@ -5,8 +5,6 @@ own from 1, and that of map_clsloc.txt. So they are used only where something pr
 a list of training images that lie in class folders, or synsets.txt with a class for each number.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from pathlib import PurePosixPath

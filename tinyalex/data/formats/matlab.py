@@ -1,10 +1,8 @@
-"""Reads tables from MATLAB files of version 5: as much as the devkits of ILSVRC need.
+"""Read tables from MATLAB files of version 5: as much as the devkits of ILSVRC need.
 
 A file is a header of 128 bytes and then elements: a kind, a size, and so many bytes. A variable is
 an element of the kind matrix, which is made of elements again, and may be compressed as a whole.
 """
-
-from __future__ import annotations
 
 import struct
 import zlib

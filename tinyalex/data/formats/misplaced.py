@@ -3,8 +3,6 @@
 Every command that is named works on the data as they lie.
 """
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 
 from tinyalex.data.formats.elsewhere import refuse_foreign
@@ -17,7 +15,7 @@ from tinyalex.errors import DataError
 
 
 def check_whole_sets(storage: Storage, tree: Tree) -> None:
-    """Raises DataError if the folders at the top are data sets of their own."""
+    """Raise DataError if the folders at the top are data sets of their own."""
     whole = [folder for folder in tree.below.get("", ()) if _is_data_set(tree, folder)]
     if whole:
         raise DataError(
@@ -37,7 +35,7 @@ def _is_data_set(tree: Tree, folder: str) -> bool:
 
 
 def check_one_class(storage: Storage, tree: Tree, train: Groups, root: str) -> None:
-    """Raises DataError if one class alone has images and may be the folder of all the classes."""
+    """Raise DataError if one class alone has images and may be the folder of all the classes."""
     filled = [label for label, images in train.items() if images]
     if len(filled) != 1:
         return
@@ -56,7 +54,7 @@ def check_one_class(storage: Storage, tree: Tree, train: Groups, root: str) -> N
 
 
 def refuse_no_classes(storage: Storage, tree: Tree, beside: list[str], root: str) -> None:
-    """Raises DataError for a data set in which no image lies in the folder of a class."""
+    """Raise DataError for a data set in which no image lies in the folder of a class."""
     path = storage.path
     if beside:
         above = path.absolute().parent

@@ -131,7 +131,7 @@ def read_manifest(storage: Storage) -> dict[str, Any] | None:
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What stands in pack.json: the manifest, and the SHA-256 that tells whether it is whole."""
+    """Content of pack.json: the manifest, and the SHA-256 that tells whether it is whole."""
     sha256 = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
     return {"tinyalex_pack": FORMAT, "sha256": sha256, "manifest": manifest}
 
@@ -147,7 +147,7 @@ def read_entries(storage: Storage, split: str, manifest: dict[str, Any]) -> list
 
 
 def check_size(path: Path, name: str, manifest: dict[str, Any]) -> None:
-    """Raises DataError for a file of the pack that is not there or has another size."""
+    """Raise DataError for a file of the pack that is not there or has another size."""
     expected = manifest["files"][name]["bytes"]
     try:
         size = (path / name).stat().st_size

@@ -57,7 +57,7 @@ class Tree:
         return inside
 
     def holds_images(self, folder: str) -> bool:
-        """Whether an image lies at any depth in `folder`."""
+        """True if an image lies at any depth in `folder`."""
         return folder in self.images or any(map(self.holds_images, self.below.get(folder, ())))
 
     def fork(self, folder: str) -> list[str]:

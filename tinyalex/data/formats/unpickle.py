@@ -1,10 +1,8 @@
-"""Reads pickles of plain values and NumPy arrays, such as CIFAR-10's, without running any code.
+"""Read pickles of plain values and NumPy arrays, such as CIFAR-10's, without running any code.
 
 A pickle names functions to be called when it is loaded. Here only the three names that NumPy writes
 are known, and each stands for a class of ours that keeps what it is given; every other is refused.
 """
-
-from __future__ import annotations
 
 import io
 import pickle
@@ -14,7 +12,7 @@ import numpy as np
 
 
 class _Array:
-    """What stands for a NumPy array until its state is known."""
+    """Stand-in for a NumPy array until its state is known."""
 
     def __init__(self, *arguments: object) -> None:
         self.state: Any = None
@@ -24,7 +22,7 @@ class _Array:
 
 
 class _Type(_Array):
-    """What stands for a dtype. code: such as u1."""
+    """Stand-in for a dtype. code: such as u1."""
 
     def __init__(self, code: Any, *rest: object) -> None:
         super().__init__()

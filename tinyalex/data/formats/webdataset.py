@@ -6,8 +6,6 @@ In .tar files of a folder, in one .tar, or unpacked. The key of a sample ends at
 the file name, and case does not matter in the suffix. `.cls` is the class, as a name or a number.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,10 +1,8 @@
-"""Packs a data set for speed: `tinyalex.data.formats.packed` says what it becomes, and opens it.
+"""Pack a data set for speed: `tinyalex.data.formats.packed` says what it becomes, and opens it.
 
 Whatever ends the work, a full disk or kill -9, the same command goes on from there and comes to the
 same bytes.
 """
-
-from __future__ import annotations
 
 import io
 import json
@@ -42,7 +40,7 @@ def pack(
     classes_at: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> bool:
-    """Packs the data set at `path` into the folder `target`, or goes on with what is there.
+    """Pack the data set at `path` into the folder `target`, or goes on with what is there.
 
     Returns False if the pack was finished before.
 
@@ -100,7 +98,7 @@ def pack(
 
 
 def _begun(target: Path, size: int) -> dict[str, Any] | None:
-    """What a finished or unfinished pack at `target` says of itself; None if nothing is there.
+    """Manifest of a finished or unfinished pack at `target`; None if nothing is there.
 
     Raises UsageError for a pack of another size, and for a folder that holds other things.
     """
@@ -161,7 +159,7 @@ def _finish(
     sha256: dict[str, str],
     notes: list[str],
 ) -> None:
-    """Writes pack.json, which makes the files a pack. sha256: of the files where it is known."""
+    """Write pack.json, which makes the files a pack. sha256: of the files where it is known."""
     names = [f"{split}.{kind}" for split in splits for kind in ("rgb", "jsonl")]
     manifest = {
         "size": decoder.size,

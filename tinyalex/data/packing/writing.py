@@ -1,4 +1,4 @@
-"""Writes the images of a pack so that no interrupt costs more than a second's work.
+"""Write the images of a pack so that no interrupt costs more than a second's work.
 
 Images are decoded by several threads and written by one, in order, so that the pack does not
 depend on the number of threads. Every second the pixels are made to reach the disk, and then the
@@ -28,7 +28,7 @@ COMMIT_SECONDS = 1.0
 
 
 class Writer:
-    """Appends the images of a split to <name>.rgb, and what is known of them to <name>.jsonl.
+    """Append the images of a split to <name>.rgb, and what is known of them to <name>.jsonl.
 
     left_out: the names of images that cannot be decoded; written: the classes of the others;
     sha256: of the pixels. All three tell of an earlier attempt too.
@@ -63,7 +63,7 @@ class Writer:
         self._lines.close()
 
     def _cut_to_whole_lines(self) -> int:
-        """How many images are done. What an interrupt left behind them is cut off."""
+        """Count the images that are done. What an interrupt left behind them is cut off."""
         self._lines.seek(0)
         room = os.fstat(self._pixels.fileno()).st_size // self._row_bytes
         done, rows, length = 0, 0, 0
@@ -97,7 +97,7 @@ class Writer:
         return {"class": label, "name": name}
 
     def write_images(self, workers: int, skip: bool) -> None:
-        """Decodes and writes the images that are not done."""
+        """Decode and writes the images that are not done."""
         done, total = self._cut_to_whole_lines(), len(self._images)
         with (
             closing(in_order(self._decoded, range(done, total), workers)) as decoded,
@@ -144,7 +144,7 @@ class Writer:
 
 
 def append(file: io.FileIO, data: bytes | memoryview) -> None:
-    """Writes all of `data`; without a buffer, `write` may stop where the disk is full."""
+    """Write all of `data`; without a buffer, `write` may stop where the disk is full."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
