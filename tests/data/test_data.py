@@ -261,6 +261,7 @@ def test_several_pictures_in_one_file_are_sound() -> None:
     assert np.array_equal(decode(data, 8, "x", strict=True), decode(data, 8, "x"))
 
 
+@pytest.mark.slow
 def test_damaged_jpegs_are_found(tell: Tell) -> None:
     chooser, refused, cases = random.Random(0), 0, 100
     for case in range(cases):

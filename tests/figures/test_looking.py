@@ -517,6 +517,7 @@ def test_show_draws_neighbours_and_confusions(run, held_out, tmp_path, capsys):
     refused(capsys, 4, "no validation images", "--data", argv=argv)
 
 
+@pytest.mark.slow
 def test_workers_reach_all_that_reads_many_images(run, photos, tmp_path, monkeypatch):
     heard, read = [], batches.batches
 

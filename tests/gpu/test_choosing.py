@@ -218,6 +218,7 @@ def test_doctor_asks_the_driver(devices, monkeypatch):
     assert doctor._driver() == (names, 13)
 
 
+@pytest.mark.slow
 def test_doctor_is_quick_and_light():
     code = (
         "import sys; from tinyalex.cli.parser import main; main(['doctor'])\n"

@@ -122,6 +122,7 @@ def counted_epochs(monkeypatch):
     return epochs
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(images, tmp_path, monkeypatch):
     epochs = counted_epochs(monkeypatch)
     main(command("dropout", images, tmp_path))

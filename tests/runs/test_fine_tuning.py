@@ -75,6 +75,7 @@ def test_resume_has_weights_of_its_own(source, capsys):
     assert "--weights starts a new run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_started_run_resumes_without_its_source(source, tmp_path):
     run, photos = source
     argv = ["train", "--data", photos, "--weights", run, "-b", "6", "--epochs", "2"]

@@ -93,6 +93,7 @@ def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_end(tmp_path, t
     assert found["slowest"] < 10  # of steps and saves of 20 ms, on a machine as busy as may be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_says_how_to_go_on_after_a_signal(number, code, images, tmp_path, capsys):
     folder = tmp_path / "stopped"

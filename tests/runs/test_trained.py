@@ -178,6 +178,7 @@ def own():
     return tinyalex.Architecture("my-net", "drawn up here", OWN, recipe)
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_trained_saved_and_loaded(own, photos, tmp_path, capsys):
     """From Python, and then by the command, which finds the network in the checkpoint."""
     config = tinyalex.Config(data=str(photos), output_dir=str(tmp_path / "own"), max_steps=4)
