@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
-from tinyalex.system.files import replacing
+from tinyalex.system.files import remedy, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,6 +98,5 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(file, format="png", dpi=DPI)
     except OSError as error:
         raise WriteError(
-            f"Cannot write the picture {path}: {error.strerror}. It needs a folder that exists, "
-            "that you may write to, and that has space left."
+            f"Cannot write the picture {path}: {error.strerror}. {remedy(error)}"
         ) from error

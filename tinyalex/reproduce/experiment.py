@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
 from tinyalex.figures import canvas
-from tinyalex.system.files import write_whole
+from tinyalex.system.files import remedy, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +92,8 @@ def write(experiment: Experiment, answer: Answer, request: Request, seconds: flo
         write_whole(folder / "result.json", (json.dumps(_finite(found), indent=1) + "\n").encode())
     except OSError as error:
         raise WriteError(
-            f"Cannot write the results to {folder}: {error.strerror}. Free some space, or choose "
-            "another folder with --output-dir."
+            f"Cannot write the results to {folder}: {error.strerror}. {remedy(error)} Or "
+            "choose another folder with --output-dir."
         ) from None
     canvas.save(answer.figure, folder / "figure.png")
 

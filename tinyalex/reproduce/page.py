@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinyalex.errors import TinyalexError, WriteError
 from tinyalex.reproduce.experiment import Experiment, Request
-from tinyalex.system.files import write_whole
+from tinyalex.system.files import remedy, write_whole
 from tinyalex.system.version import __version__
 
 NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
@@ -86,7 +86,7 @@ def write_page(
         write_whole(path, page(experiments, failed, request).encode())
     except OSError as error:
         raise WriteError(
-            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
+            f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder "
             "with --output-dir."
         ) from None
     return path

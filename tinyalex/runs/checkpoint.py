@@ -24,7 +24,7 @@ from tinyalex.net.presets import Architecture
 from tinyalex.runs import checkpoint_reader
 from tinyalex.runs.network_json import as_json, is_preset
 from tinyalex.runs.progress import Progress
-from tinyalex.system.files import replacing, sync_folder
+from tinyalex.system.files import remedy, replacing, sync_folder
 
 Array = npt.NDArray[Any]
 
@@ -108,7 +108,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     except OSError as error:
         raise WriteError(
             f"Cannot write the checkpoint {path}: {error.strerror}. What was saved there before "
-            "is untouched. Free some space, or choose another folder with --output-dir."
+            f"is untouched. {remedy(error)} Or choose another folder with --output-dir."
         ) from None
     _confirm(path)
 
@@ -128,8 +128,8 @@ def _confirm(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Removes what is left of a save that was killed."""
-    for partial in folder.glob("*.npz.partial"):
-        partial.unlink()
+    for name in ("last.npz", "best.npz"):
+        (folder / f"{name}.partial").unlink(missing_ok=True)
 
 
 def find(path: str | Path, *names: str) -> Path:

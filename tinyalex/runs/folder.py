@@ -14,7 +14,7 @@ from typing import Any
 
 from tinyalex.errors import UsageError, WriteError
 from tinyalex.runs.config import Config, from_file
-from tinyalex.system.files import lock, write_whole
+from tinyalex.system.files import lock, open_own, remedy, write_whole
 
 # What a run writes before it saves anything, in the order in which it does.
 BEGUN = (
@@ -128,7 +128,7 @@ class RunFolder:
     def record(self, event: str, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
         try:
-            with open(self.metrics, "a", encoding="utf-8") as file:
+            with open(self.metrics, "a", encoding="utf-8", opener=open_own) as file:
                 file.write(json.dumps({"event": event, **values}) + "\n")
         except OSError as error:
             raise cannot_write(self.metrics, error) from None
@@ -155,7 +155,7 @@ def _locked(path: Path) -> int:
     of a run.
     """
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = open_own(path, os.O_RDWR)
         free, content = lock(file), os.read(file, 20)
         if content.strip(b"0123456789"):
             os.close(file)
@@ -217,8 +217,7 @@ def _unused(name: str) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The error for a file or folder of a run that cannot be written."""
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        remedy = "There is a file where a folder is needed: choose another with --output-dir."
-    else:
-        remedy = "Free some space, or choose a folder that you may write to with --output-dir."
-    return WriteError(f"Cannot write {path}: {error.strerror}. {remedy}")
+    return WriteError(
+        f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder with "
+        "--output-dir."
+    )

@@ -20,11 +20,11 @@ from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
 from tinyalex.data.formats.packed import PACK, UNFINISHED, digest, sealed
 from tinyalex.data.layout import Files, Groups, Layout, how_many, names_in, some
 from tinyalex.data.opening import check_trainable, recognise
-from tinyalex.data.packing.writing import Writer
+from tinyalex.data.packing.writing import Writer, busy
 from tinyalex.data.storage import open_storage
 from tinyalex.data.unreadable import note_on
 from tinyalex.errors import DataError, UsageError, WriteError
-from tinyalex.system.files import write_whole
+from tinyalex.system.files import remedy, write_whole
 
 SIZE = 256  # Krizhevsky's
 
@@ -80,8 +80,8 @@ def pack(
         _finish(target, layout, size, list(splits), sha256, notes)
     except OSError as cause:
         raise WriteError(
-            f"Cannot write the pack {target}: {cause.strerror}. What is done is kept: free some "
-            "space, and give the same command again."
+            f"Cannot write the pack {target}: {cause.strerror}. {remedy(cause)} What is done is "
+            "kept: the same command goes on from there."
         ) from cause
     for note in notes:
         say(f"note: {note}")
@@ -109,7 +109,10 @@ def _is_finished(target: Path, size: int) -> bool:
             "does not exist."
         )
     else:
-        write_whole(target / UNFINISHED, json.dumps(sealed({"size": size})).encode())
+        try:
+            write_whole(target / UNFINISHED, json.dumps(sealed({"size": size})).encode())
+        except (FileExistsError, FileNotFoundError):  # of a file that only this moment we looked at
+            raise busy(target) from None
     return marker == PACK
 
 
