@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import sys
 import weakref
@@ -12,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tinyalex.errors import UsageError, WriteError
+from tinyalex.errors import CheckpointError, UsageError, WriteError
 from tinyalex.runs.config import Config, from_file
 from tinyalex.system.files import lock, open_own, remedy, write_whole
 
@@ -26,6 +28,14 @@ BEGUN = (
     "best.npz.partial",
     "last.npz.partial",
 )
+
+
+NEEDED = {
+    "step": {"step", "epoch", "loss", "lr"},
+    "epoch": {"step", "epoch", "loss", "top1_error", "top5_error", "lr"},
+    "note": {"step", "epoch", "text"},
+}
+"""What each kind of line of the log has at least."""
 
 
 class RunFolder:
@@ -134,17 +144,47 @@ class RunFolder:
             raise cannot_write(self.metrics, error) from None
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one that a crash cut short is left out."""
-        found = []
-        lines = (
-            self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        """The lines of metrics.jsonl; those that are damaged are left out."""
+        return [record for line in self._lines() if (record := _sound(line))]
+
+    def damage(self) -> str:
+        """What of the log is lost, in a sentence, or an empty text.
+
+        A last line without an end is no damage: a crash cuts it short, and it is trained again.
+        """
+        if not self.metrics.exists():
+            return f"There is no {self.metrics}: the log begins anew."
+        lost = sum(line.endswith(b"\n") and not _sound(line) for line in self._lines())
+        return f"{self.metrics} has damaged lines, which are left out: {lost:,}." if lost else ""
+
+    def _lines(self) -> list[bytes]:
+        try:
+            if self.metrics.exists() and not self.metrics.is_file():
+                raise OSError(errno.EINVAL, "It is no file")
+            return self.metrics.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointError(
+                f"The log {self.metrics} cannot be read: {error.strerror}. Remove it: a run can be "
+                "resumed without."
+            ) from None
+
+
+def _sound(line: bytes) -> dict[str, Any] | None:
+    """The record in a line of the log, or None if it has not all that is read from it."""
+    try:
+        record = json.loads(line)
+        numbers = {key: value for key, value in record.items() if key not in ("event", "text")}
+        sound = (
+            NEEDED[record["event"]] <= record.keys()
+            and all(type(value) in (int, float) for value in numbers.values())
+            and type(record["step"]) is int
+            and math.isfinite(record["epoch"])
         )
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        return None
+    return record if sound else None
 
 
 def _locked(path: Path) -> int:

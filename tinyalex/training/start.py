@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,11 @@ def prepare(
         path, state = resumed
         checkpoints.check_fits(state, path, architecture, dataset.classes)
         changed = check_resumed(config, path, state, dataset, fingerprint)
+        damage = RunFolder(path.parent).damage()
         folder = RunFolder.resume(path.parent, config.output_dir, settings)
         if changed:
             say(f"changed: {changed}")
-        if note := checkpoints.computed_elsewhere(state):
+        for note in filter(None, (damage, checkpoints.computed_elsewhere(state))):
             say(f"note: {note}")
         weights, velocities = state.parameters, state.velocities
         progress, mean, colour = state.progress, state.mean, state.colour
@@ -233,18 +234,21 @@ def check_resumed(
 def restore(run: Run, path: Path, say: Callable[[str], None]) -> None:
     """Make the folder hold the run as it was in `path`, and all of it if it was elsewhere.
 
-    The best checkpoint comes first: a run that has last.npz is taken to be complete. The log is cut
-    last: what is too long will be cut again, but what is missing would not be trained again.
+    The best checkpoint comes first: a run that has last.npz is taken to be complete. It learns
+    where the data are, should they have been moved. The log is cut last: what is too long will be
+    cut again, but what is missing would not be trained again.
     """
     before, best = path.with_name("best.npz"), run.folder.path / "best.npz"
-    if before.resolve() != best.resolve() and before.exists():
+    if before.exists():
         try:
             state = checkpoints.load(before)
         except CheckpointError as error:
             say(f"note: {error}")
         else:
-            if state.progress.best == run.progress.best:
-                checkpoints.save(state, best)
+            data = {"data": run.config.data}  # where `show` and `eval` look, too
+            new = before.resolve() != best.resolve() or state.config | data != state.config
+            if new and state.progress.best == run.progress.best:
+                checkpoints.save(replace(state, config=state.config | data), best)
     if path.resolve() != (run.folder.path / "last.npz").resolve():
         checkpoints.save(run.state(), run.folder.path / "last.npz")
     run.folder.forget(run.progress.step, run.progress.epoch)
