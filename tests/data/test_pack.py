@@ -242,7 +242,8 @@ def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
         )
         assert full.returncode == 6, full.stderr
         assert (
-            f"Cannot write the pack {target}: File too large. What is done is kept" in full.stderr
+            f"Cannot write the pack {target}: File too large. Free some space. What is done is kept"
+            in full.stderr
         )
         assert "Traceback" not in full.stderr
         assert (target / "train.jsonl").read_bytes().count(b"\n") == rows

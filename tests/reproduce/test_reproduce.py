@@ -465,7 +465,8 @@ def test_the_signal_and_the_loss_of_both_networks(images, folder):
 def test_a_run_without_records_of_steps_has_those_of_epochs(tmp_path):
     run = RunFolder(tmp_path)
     for epoch in (1, 2, 3):
-        run.record("epoch", {"epoch": epoch, "loss": 1 / epoch})
+        rest = {"step": epoch, "top1_error": 0, "top5_error": 0, "lr": 1}
+        run.record("epoch", {"epoch": epoch, "loss": 1 / epoch, **rest})
     assert [r["loss"] for r in initial.steps(run, 2)] == [1, 1 / 2]
 
 

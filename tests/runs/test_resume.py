@@ -403,3 +403,45 @@ def test_validation_that_overflows_says_after_which_step(config, tmp_path):
         patch.setattr(loop, "evaluate", overflowing)
         with pytest.raises(DivergedError, match="after step 2 the answer to a validation image"):
             train(run, quiet)
+
+
+@pytest.mark.parametrize("saves", [0, 1, 2])
+def test_a_run_resumed_elsewhere_and_killed_while_it_begins_comes_to_the_same_end(
+    saves, config, tmp_path, monkeypatch
+):
+    """After so many checkpoints have been written there."""
+    config = replace(config, lr=STANDING)  # no epoch is better than the first
+    trained(replace(config, max_steps=4))
+    last, other = tmp_path / "run" / "last.npz", into(config, tmp_path / "other")
+    save, written = checkpoint.save, []
+
+    def killed(state, path):
+        if len(written) == saves:
+            raise KeyboardInterrupt
+        written.append(path)
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(other, last)
+    begun_there = [path for path in (tmp_path / "other").iterdir() if path.suffix == ".npz"]
+    if begun_there:
+        trained(other, checkpoint.find(tmp_path / "other", resume=True))
+    else:
+        trained(other, last)
+    trained(config, last)
+    for name in ("last.npz", "best.npz"):
+        assert saved(tmp_path / "other" / name) == saved(tmp_path / "run" / name)
+    assert records(tmp_path / "other") == records(tmp_path / "run")
+
+
+def test_after_the_data_have_moved_the_best_epoch_knows_where_to(config, tmp_path, capsys):
+    data = pictures(tmp_path / "before", train=2, val=1)
+    config = replace(config, data=str(data), lr=STANDING)
+    trained(replace(config, max_steps=4))
+    moved = data.rename(tmp_path / "after")
+    argv = ["train", "--resume", str(tmp_path / "run"), "--data", str(moved)]
+    assert main(argv) == 0
+    assert checkpoint.load(tmp_path / "run" / "best.npz").progress.epoch == 1
+    assert main(["eval", str(tmp_path / "run")]) == 0

@@ -246,6 +246,8 @@ def do_show(arguments: argparse.Namespace) -> None:
         path = Path(arguments.output)
         _check_replaceable(path)
     if arguments.what == "curves":
+        if folder.metrics.exists() and (damage := folder.damage()):
+            print(f"tinyalex: {damage}", file=sys.stderr)
         figure = draw.curves(folder)
     else:
         checkpoints, networks = load_networks([arguments.source])

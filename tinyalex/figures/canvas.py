@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyalex.errors import WriteError
 from tinyalex.system.arrays import Array
-from tinyalex.system.files import replacing
+from tinyalex.system.files import remedy, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +120,5 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(file, format="png", dpi=DPI)
     except OSError as error:
         raise WriteError(
-            f"Cannot write the picture {path}: {error.strerror}. It needs a folder that exists, "
-            "that you may write to, and that has space left."
+            f"Cannot write the picture {path}: {error.strerror}. {remedy(error)}"
         ) from error

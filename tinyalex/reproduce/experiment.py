@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tinyalex.errors import WriteError
 from tinyalex.figures import canvas
 from tinyalex.runs.config import Config
-from tinyalex.system.files import write_whole
+from tinyalex.system.files import remedy, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,7 +112,7 @@ def write_text(path: Path, text: str) -> None:
         write_whole(path, text.encode())
     except OSError as error:
         raise WriteError(
-            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
+            f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder "
             "with --output-dir."
         ) from None
 

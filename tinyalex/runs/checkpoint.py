@@ -22,7 +22,7 @@ from tinyalex.runs import checkpoint_reader
 from tinyalex.runs.network_json import as_json, is_preset
 from tinyalex.runs.progress import Progress
 from tinyalex.system.arrays import Array
-from tinyalex.system.files import replacing, sync_folder
+from tinyalex.system.files import remedy, replacing, sync_folder
 
 
 @dataclass
@@ -105,7 +105,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     except OSError as error:
         raise WriteError(
             f"Cannot write the checkpoint {path}: {error.strerror}. What was saved there before "
-            "is untouched. Free some space, or choose another folder with --output-dir."
+            f"is untouched. {remedy(error)} Or choose another folder with --output-dir."
         ) from None
     _confirm(path)
 

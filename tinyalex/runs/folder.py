@@ -1,11 +1,14 @@
 """The folder of a run."""
 
+import errno
 import json
+import math
 import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +17,7 @@ from tinyalex.errors import CheckpointError, UsageError, WriteError
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_file
-from tinyalex.system.files import lock, write_whole
+from tinyalex.system.files import lock, open_own, remedy, write_whole
 
 # What a run writes before it saves anything, in the order in which it does.
 FIRST_FILES = (
@@ -26,6 +29,14 @@ FIRST_FILES = (
     "best.npz.partial",
     "last.npz.partial",
 )
+
+
+NEEDED = {
+    "step": {"step", "epoch", "loss", "lr"},
+    "epoch": {"step", "epoch", "loss", "top1_error", "top5_error", "lr"},
+    "note": {"step", "epoch", "text"},
+}
+"""What each kind of line of the log has at least."""
 
 
 class RunFolder:
@@ -87,8 +98,9 @@ class RunFolder:
 
     def _begin(self, settings: str) -> None:
         """Remove what a run that was killed left of a save or a drawing, and save the settings."""
-        for left in (*self.path.glob("*.npz.partial"), *self.path.glob(".*.png.*")):
-            left.unlink()
+        saves = [self.path / f"{name}.partial" for name in ("last.npz", "best.npz")]
+        for left in (*saves, *self.path.glob(".*.png.*")):
+            left.unlink(missing_ok=True)
         self.write("config.toml", settings)
 
     @property
@@ -105,14 +117,16 @@ class RunFolder:
         """
         best, last = self.path / "best.npz", self.path / "last.npz"
         before = source.with_name("best.npz")
-        if before.resolve() != best.resolve() and before.exists():
+        if before.exists():
             try:
                 older = checkpoint.load(before)
             except CheckpointError as error:
                 say(f"note: {error}")
             else:
-                if older.progress.best == state.progress.best:
-                    checkpoint.save(older, best)
+                data = {"data": state.config["data"]}  # moved perhaps; `show` and `eval` look there
+                new = before.resolve() != best.resolve() or older.config | data != older.config
+                if new and older.progress.best == state.progress.best:
+                    checkpoint.save(replace(older, config=older.config | data), best)
         if source.resolve() != last.resolve():
             checkpoint.save(state, last)
         self.forget(state.progress.step, state.progress.epoch)
@@ -146,19 +160,54 @@ class RunFolder:
 
     def record(self, event: str, values: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with _writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+        with (
+            _writing(self.metrics),
+            open(self.metrics, "a", encoding="utf-8", opener=open_own) as file,
+        ):
             file.write(json.dumps({"event": event, **values}) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one that a crash cut short is left out."""
-        records = []
-        text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
-        for line in text.splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return records
+        """The lines of metrics.jsonl; those that are damaged are left out."""
+        return [record for line in self._lines() if (record := _sound(line))]
+
+    def damage(self) -> str:
+        """Say what of the log is lost, in a sentence, or an empty text.
+
+        A last line without an end is no damage: a crash cuts it short, and it is trained again.
+        """
+        if not self.metrics.exists():
+            return f"There is no {self.metrics}: the log begins anew."
+        lost = sum(line.endswith(b"\n") and not _sound(line) for line in self._lines())
+        return f"{self.metrics} has damaged lines, which are left out: {lost:,}." if lost else ""
+
+    def _lines(self) -> list[bytes]:
+        try:
+            if self.metrics.exists() and not self.metrics.is_file():
+                raise OSError(errno.EINVAL, "It is no file")
+            return self.metrics.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointError(
+                f"The log {self.metrics} cannot be read: {error.strerror}. Remove it: a run can be "
+                "resumed without."
+            ) from None
+
+
+def _sound(line: bytes) -> dict[str, Any] | None:
+    """The record in a line of the log, or None if it has not all that is read from it."""
+    try:
+        record = json.loads(line)
+        numbers = {key: value for key, value in record.items() if key not in ("event", "text")}
+        sound = (
+            NEEDED[record["event"]] <= record.keys()
+            and all(type(value) in (int, float) for value in numbers.values())
+            and type(record["step"]) is int
+            and math.isfinite(record["epoch"])
+        )
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        return None
+    return record if sound else None
 
 
 def _locked(path: Path) -> int:
@@ -169,7 +218,7 @@ def _locked(path: Path) -> int:
     of a run.
     """
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = open_own(path, os.O_RDWR)
         free, content = lock(file), os.read(file, 20)
         if content.strip(b"0123456789"):
             os.close(file)
@@ -235,7 +284,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "Free some space, or choose a folder that you may write to with --output-dir."
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            remedy = "There is a file where a folder is needed: choose another with --output-dir."
-        raise WriteError(f"Cannot write {path}: {error.strerror}. {remedy}") from None
+        raise WriteError(
+            f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder with "
+            "--output-dir."
+        ) from None

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,34 @@ def lock(file: int) -> bool:
     return True
 
 
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """Open or create a file of ours to write to: an `opener` for `open`.
+
+    Raises OSError for a link, a pipe or a device: what is written would land in another's file.
+    """
+    flags |= os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = os.open(path, flags, 0o666)
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(file)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return file
+
+
+def remedy(error: OSError) -> str:
+    """Advice where a file cannot be written."""
+    match error.errno:
+        case errno.ELOOP:
+            return "It is a link to a file elsewhere, or no file: remove it."
+        case errno.ENOENT:
+            return "The folder has been removed, or moved, meanwhile."
+        case errno.EEXIST | errno.ENOTDIR:
+            return "There is a file where a folder is needed."
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "You may not write there."
+    return "Free some space."
+
+
 @contextmanager
 def replacing(path: Path, partial: Path | None = None) -> Iterator[BinaryIO]:
     """A file that takes the name `path` when it is whole, and on the disk; if that fails, never.
@@ -38,7 +67,9 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[BinaryIO]:
     """
     partial = partial or path.with_name(f"{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
+        with suppress(FileNotFoundError):
+            partial.unlink()  # what was killed left it; were it a link, we would write elsewhere
+        with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -148,10 +148,11 @@ def prepare(
         path, state = resumed
         checkpoints.check_fits(state, path, architecture, dataset.classes)
         changed = check_resumed(config, path, state, dataset, fingerprint)
+        damage = RunFolder(path.parent).damage()
         folder = RunFolder.resume(path.parent, config.output_dir, settings)
         if changed:
             say(f"changed: {changed}")
-        if note := checkpoints.computed_elsewhere(state):
+        for note in filter(None, (damage, checkpoints.computed_elsewhere(state))):
             say(f"note: {note}")
         weights, velocities = state.parameters, state.velocities
         progress, mean, colour = state.progress, state.mean, state.colour

@@ -21,10 +21,10 @@ from tinyalex.data.formats.packed import PACK, UNFINISHED, digest, sealed
 from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, names_in
 from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, recognise
-from tinyalex.data.packing.writing import Writer
+from tinyalex.data.packing.writing import Writer, busy
 from tinyalex.data.unreadable import note_on
 from tinyalex.errors import DataError, UsageError, WriteError
-from tinyalex.system.files import write_whole
+from tinyalex.system.files import remedy, write_whole
 
 SIZE = 256  # Krizhevsky's
 
@@ -71,7 +71,10 @@ def pack(
         if begun is None:
             target.mkdir(parents=True, exist_ok=True)
             begin = {"size": size, "decoding": rule}
-            write_whole(target / UNFINISHED, json.dumps(sealed(begin)).encode())
+            try:
+                write_whole(target / UNFINISHED, json.dumps(sealed(begin)).encode())
+            except (FileExistsError, FileNotFoundError):  # of a file that was looked at just now
+                raise busy(target) from None
         _check_space(target, splits, size)
         sha256: dict[str, str] = {}
         for name, split in splits.items():
@@ -89,8 +92,8 @@ def pack(
         _finish(target, layout, decoder, list(splits), sha256, notes)
     except OSError as cause:
         raise WriteError(
-            f"Cannot write the pack {target}: {cause.strerror}. What is done is kept: free some "
-            "space, and give the same command again."
+            f"Cannot write the pack {target}: {cause.strerror}. {remedy(cause)} What is done is "
+            "kept: the same command goes on from there."
         ) from cause
     for note in notes:
         say(f"note: {note}")

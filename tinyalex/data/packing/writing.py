@@ -12,7 +12,7 @@ import io
 import json
 import os
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +22,7 @@ from tinyalex.data.layout import Files, Groups, Pixels, printable, reading_order
 from tinyalex.data.parallel import in_order
 from tinyalex.data.unreadable import check_not_too_many
 from tinyalex.errors import DataError, UsageError
-from tinyalex.system.files import lock, sync_folder
+from tinyalex.system.files import lock, open_own, sync_folder
 
 COMMIT_SECONDS = 1.0
 
@@ -44,16 +44,18 @@ class Writer:
         self._committed = time.monotonic()
 
     def __enter__(self) -> Writer:
-        self._pixels = open(self._target / f"{self._name}.rgb", "a+b", buffering=0)
-        self._lines = open(self._target / f"{self._name}.jsonl", "a+b", buffering=0)
-        sync_folder(self._target)
-        if not lock(self._lines.fileno()):
-            self.__exit__()
-            raise UsageError(
-                f"Another process is packing into {self._target} just now. Let it finish, or "
-                "choose another folder."
-            )
+        with ExitStack() as opened:
+            self._pixels = opened.enter_context(self._open(".rgb"))
+            self._lines = opened.enter_context(self._open(".jsonl"))
+            sync_folder(self._target)
+            if not lock(self._lines.fileno()):
+                raise busy(self._target)
+            opened.pop_all()  # they are closed on leaving, unless this was refused
         return self
+
+    def _open(self, suffix: str) -> io.FileIO:
+        path = self._target / f"{self._name}{suffix}"
+        return open(path, "a+b", buffering=0, opener=open_own)
 
     def __exit__(self, *raised: object) -> None:
         if self._pending:
@@ -141,6 +143,14 @@ class Writer:
         self._committed_bytes += sum(map(len, self._pending))
         self._pending.clear()
         self._committed = time.monotonic()
+
+
+def busy(target: Path) -> UsageError:
+    """The error where two processes make one pack."""
+    return UsageError(
+        f"Another process is packing into {target} just now. Let it finish, or choose another "
+        "folder."
+    )
 
 
 def append(file: io.FileIO, data: bytes | memoryview) -> None:
