@@ -116,16 +116,19 @@ class TwoGPU:
         (y_a, cache_a), (y_b, cache_b) = self.each(forward, *arguments)
         return Halves(y_a, y_b, -1), Pair(cache_a, cache_b)
 
-    def halves_backward(self, backward: Function, dy: Array, cache: Cache) -> Array:
-        """The backward of such a forward: dx in halves."""
-        return Halves(*self.each(backward, dy, cache), -1)
+    def halves_backward(self, backward: Function, dy: Array, cache: Cache) -> Any:
+        """The backward of such a forward: dx in halves, and the gradients by the parameters."""
+        dx, *own = self.gradients(backward, dy, cache)
+        dx = Halves(dx[0], dx[1], -1)
+        return (dx, *own) if own else dx
 
-    def gradients(
-        self, backward: Function, *arguments: Any
-    ) -> tuple[tuple[Array, Array], Array, Array]:
-        """The backward of a layer with parameters: what each place has of dx; dw and db."""
-        (dx_a, dw_a, db_a), (dx_b, dw_b, db_b) = self.each(backward, *arguments)
-        return (dx_a, dx_b), Halves(dw_a, dw_b, 0), Halves(db_a, db_b, 0)
+    def gradients(self, backward: Function, *arguments: Any) -> tuple[Any, ...]:
+        """A backward at both places: what each has of dx, then each parameter's gradient, cut."""
+        a, b = self.each(backward, *arguments)
+        if not isinstance(a, tuple):
+            return ((a, b),)
+        dx, *own = zip(a, b, strict=True)
+        return dx, *(Halves(*halves, axis=0) for halves in own)
 
     # The exchanges.
 
@@ -197,19 +200,15 @@ class TwoGPU:
 
     def run_conv2d_backward(
         self, backward: Function, dy: Array, cache: Cache, need_dx: bool = True
-    ) -> tuple[Array | None, Array, Array]:
+    ) -> tuple[Any, ...]:
         caches, cut, fetched = cache
         if not need_dx or not cut:  # what is not cut are the images, which have no gradient
-            _, dw, db = self.gradients(backward, dy, caches, False)
-            return None, dw, db
-        dx, dw, db = self.gradients(backward, dy, caches)
-        return self.home("dx of conv2d", dx) if fetched else Halves(*dx, -1), dw, db
+            return None, *self.gradients(backward, dy, caches, False)[1:]
+        dx, *own = self.gradients(backward, dy, caches)
+        return self.home("dx of conv2d", dx) if fetched else Halves(dx[0], dx[1], -1), *own
 
-    def run_images_backward(
-        self, backward: Function, dy: Array, cache: Cache
-    ) -> tuple[None, Array, Array]:
-        _, dw, db = self.gradients(backward, dy, cache)
-        return None, dw, db
+    def run_images_backward(self, backward: Function, dy: Array, cache: Cache) -> tuple[Any, ...]:
+        return None, *self.gradients(backward, dy, cache)[1:]
 
     def run_linear(
         self, forward: Function, x: Array, w: Array, *arguments: Any
@@ -218,14 +217,12 @@ class TwoGPU:
             return self.halves(forward, self.whole_at_both("x of linear", x), w, *arguments)
         return self.at(0, forward, self.whole("x of linear", x, 0), w, *arguments)
 
-    def run_linear_backward(
-        self, backward: Function, dy: Array, cache: Cache
-    ) -> tuple[Array, Array, Array]:
+    def run_linear_backward(self, backward: Function, dy: Array, cache: Cache) -> tuple[Any, ...]:
         if isinstance(dy, Halves):
-            dx, dw, db = self.gradients(backward, dy, cache)
-            return self.home("dx of linear", dx), dw, db
-        dx, dw, db = self.at(0, backward, dy, cache)
-        return self.home("dx of linear", (dx,)), dw, db
+            dx, *own = self.gradients(backward, dy, cache)
+            return self.home("dx of linear", dx), *own
+        dx, *own = self.at(0, backward, dy, cache)
+        return self.home("dx of linear", (dx,)), *own
 
     def run_lrn(self, forward: Function, x: Array, *arguments: Any) -> tuple[Array, Cache]:
         n, k, alpha, beta, groups, *others = arguments

@@ -35,10 +35,6 @@ def compiled_kernels():
     return json.loads(child.stdout)
 
 
-def test_every_kernel_is_compiled():
-    assert sorted(name for name, _ in offline.kernels()) == sorted(offline.SIZES)
-
-
 def test_every_kernel_is_kept_under_a_name_of_its_own():
     """By which Numba names the index of what it has compiled, and a profiler the launches."""
     names = [kernel.loop((2, (3, 4))).__qualname__ for _, kernel in offline.kernels()]

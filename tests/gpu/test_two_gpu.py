@@ -55,6 +55,7 @@ MINI, SMALL_2012 = get_architecture("mini"), small.shrunk(get_architecture("2012
         (MINI, True, 11),
         (SMALL_2012, False, len(SMALL_2012.rows)),
         (SMALL_2012, True, 16),
+        (small.EVERY_KIND, False, len(small.EVERY_KIND.rows)),
     ],
 )
 def test_three_training_steps_are_those_of_one_device(architecture, fused, count):
@@ -117,6 +118,33 @@ def test_the_halves_are_the_whole_in_order():
     tower, mask = ops.asarray(a, "tower"), ops.asarray(a, "mask")
     np.testing.assert_array_equal(tower.b, a[2:])
     np.testing.assert_array_equal(mask.b, a[:, 3:])
+
+
+def polynomial(x, *coefficients):
+    return sum(c * x**i for i, c in enumerate(coefficients)), (x, coefficients)
+
+
+def polynomial_backward(dy, cache):
+    x, coefficients = cache
+    dx = dy * sum(i * c * x ** (i - 1) for i, c in enumerate(coefficients) if i)
+    return dx, *((dy * x**i).sum((0, 1, 2)) for i in range(len(coefficients)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_layer_may_have_any_number_of_parameters(count):
+    """One number a channel each: they and their gradients are cut as the channels are."""
+    rng = np.random.default_rng(0)
+    x, dy, *coefficients = rng.standard_normal((2 + count, 2, 3, 5, 4))
+    coefficients = [c[0, 0, 0] for c in coefficients]
+    _, cache = polynomial(x, *coefficients)
+    expected = polynomial_backward(dy, cache)
+    own = {"polynomial": polynomial, "polynomial_backward": polynomial_backward}
+    ops = towers(fusions.replaced(reference, **own))
+    forward, backward = ops.doubled("polynomial")
+    _, cache = forward(ops.asarray(x, "mask"), *(ops.asarray(c, "tower") for c in coefficients))
+    gradients = backward(ops.asarray(dy, "mask"), cache)
+    for gradient, right in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(ops.to_numpy(gradient), right, rtol=1e-12)
 
 
 class Guarded(TwoGPU):
@@ -183,7 +211,7 @@ def test_a_copy_between_devices_waits_for_both_streams(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("architecture", [MINI, SMALL_2012])
+@pytest.mark.parametrize("architecture", [MINI, SMALL_2012, small.EVERY_KIND])
 @pytest.mark.parametrize("fused", [False, True])
 def test_no_array_is_used_where_it_was_not_made_or_sent(architecture, fused):
     """What two devices would not forgive, and one device and the simulator never notice."""

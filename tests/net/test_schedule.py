@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tinyalex.net.layers import Parameter
 from tinyalex.net.presets import Recipe
 from tinyalex.net.schedule import coloured, factors, learning_rate
 
@@ -60,7 +61,9 @@ def test_plateau_says_why():
 def test_2012_was_steered_by_hand():
     """The notes at the end of the original layer-params-145.cfg: epsW and epsB, and the noise."""
     recipe = replace(RECIPE, lr_scheduler="2012")
+    weight, bias = Parameter((2, 2)), Parameter((2,), bias=True)
     names = ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"]
+    parameters = dict(zip(names, (weight, bias) * 2, strict=True))
     for epoch, *expected, noise in (
         (0, 1e-2, 2e-2, 1e-2, 2e-2, True),
         (24, 1e-2, 2e-2, 1e-2, 2e-2, True),
@@ -73,7 +76,7 @@ def test_2012_was_steered_by_hand():
         (90, 0, 0, 1e-5, 2e-2, False),
     ):
         lr, reason = learning_rate(recipe, [0.5] * epoch)
-        found = factors(recipe, epoch, names)
+        found = factors(recipe, epoch, parameters)
         multiplier = {"weight": 1, "bias": recipe.bias_lr_multiplier}
         rates = [lr * found.get(name, 1) * multiplier[name.partition(".")[2]] for name in names]
         assert rates == pytest.approx(expected)
@@ -81,8 +84,22 @@ def test_2012_was_steered_by_hand():
         assert bool(reason) == (epoch in (25, 51, 79))
 
 
+def test_2012_tells_biases_by_what_they_are():
+    """A layer's parameters may have other names, and only those that exist have a factor."""
+    recipe = replace(RECIPE, lr_scheduler="2012")
+    parameters = {
+        "conv1.offset": Parameter((2,), bias=True),
+        "conv1.filters": Parameter((2, 2)),
+        "prelu1.slope": Parameter((2,)),
+    }
+    assert factors(recipe, 67, parameters) == pytest.approx(
+        {"conv1.offset": 100, "conv1.filters": 0.1}
+    )
+    assert factors(recipe, 72, parameters) == {"conv1.offset": 0, "conv1.filters": 0}
+
+
 @pytest.mark.parametrize("policy", ["constant", "step", "plateau"])
 def test_other_policies_move_all_parameters_alike(policy):
     recipe = replace(RECIPE, lr_scheduler=policy)
-    assert factors(recipe, 80, ["conv1.weight", "conv1.bias"]) == {}
+    assert factors(recipe, 80, {"conv1.bias": Parameter((2,), bias=True)}) == {}
     assert coloured(recipe, 80)

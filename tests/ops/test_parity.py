@@ -11,6 +11,7 @@ from strategies import integers, reals
 
 from tinyalex import reference
 from tinyalex.net.draws import centre_draws, initial_parameters, training_draws
+from tinyalex.net.layers import KINDS
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, get_architecture
@@ -53,7 +54,7 @@ LAYERS = {
 """Our signatures and layouts, in PyTorch's functions."""
 
 
-@pytest.mark.parametrize("op", LAYERS)
+@pytest.mark.parametrize("op", [*KINDS, "softmax_cross_entropy"])
 @pytest.mark.parametrize("fill", [integers, reals])
 @given(data=st.data())
 def test_a_layer_and_its_gradients(op, fill, data):
@@ -64,11 +65,12 @@ def test_a_layer_and_its_gradients(op, fill, data):
     ]
     trained = [] if op == "augment" else [a for a in arguments if torch.is_tensor(a)]
     trained = [a.requires_grad_() for a in trained if a.is_floating_point()]
+    assert op in LAYERS, "tests/ops/test_parity.py: LAYERS"
     y = LAYERS[op](*arguments)
     assert checks.relative(ours["y"], y.detach().numpy()) <= checks.TORCH
     if trained:
         y.backward(torch.tensor(call.dy(ours["y"])) if y.ndim else None)
-    for tensor, argument in zip(("dx", "dw", "db"), trained, strict=False):
+    for tensor, argument in zip([name for name in ours if name != "y"], trained, strict=True):
         assert checks.relative(ours[tensor], argument.grad.numpy()) <= checks.TORCH, tensor
 
 
@@ -129,7 +131,7 @@ class Pair:
         groups = []
         for parameter, tensor in self.twin.parameters.items():
             layer, kind = parameter.split(".")
-            own, bias = rows[layer].weight_decay, kind == "bias"
+            own, bias = getattr(rows[layer], "weight_decay", 0.0), kind == "bias"
             decay = recipe.weight_decay if own is None else own
             groups.append(
                 {
@@ -184,9 +186,13 @@ def test_steps_of_a_network(name, batch_size, steps):
     assert_same_steps(get_architecture(name), batch_size, steps)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_steps_of_a_small_network(name):
-    assert_same_steps(small.shrunk(get_architecture(name)), 4, 5)
+SMALL = [small.EVERY_KIND, *map(small.shrunk, ARCHITECTURES.values())]
+every_small_network = pytest.mark.parametrize("architecture", SMALL, ids=lambda a: a.name)
+
+
+@every_small_network
+def test_steps_of_a_small_network(architecture):
+    assert_same_steps(architecture, 4, 5)
 
 
 def assert_same_steps(architecture, batch_size, steps):
@@ -203,9 +209,9 @@ def assert_same_steps(architecture, batch_size, steps):
         assert checks.relative(ours.numpy(), theirs.numpy()) <= checks.STEPS, parameter
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_answer_of_a_network_in_evaluation(name):
-    pair = Pair(small.shrunk(get_architecture(name)), np.float64)
+@every_small_network
+def test_the_answer_of_a_network_in_evaluation(architecture):
+    pair = Pair(architecture, np.float64)
     data = pair.architecture.data
     images = pair.rng.integers(0, 256, (2, data.image_size, data.image_size, 3), np.uint8)
     draws = centre_draws(data, 2)

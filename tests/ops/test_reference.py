@@ -11,6 +11,7 @@ import checks
 import naive
 import numpy as np
 import pytest
+import small
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_info
 from tinyalex import reference
 from tinyalex.backend import Backend
 from tinyalex.judge import gradcheck
+from tinyalex.net.layers import KINDS
 from tinyalex.reference import threads
 
 every_op = pytest.mark.parametrize("op", strategies.ARGUMENTS)
@@ -66,10 +68,12 @@ def test_how_an_array_lies_in_memory_changes_nothing(op, data):
 @every_layer
 @given(data=st.data())
 def test_gradients_are_the_slopes(op, data):
-    fill = apart if op in ("relu", "max_pool") else reals
+    kind = KINDS.get(op)
+    fill = apart if kind and kind.kinked else reals
     call = data.draw(strategies.calls(op, fill).filter(_not_saturated))
-    rng = np.random.default_rng(call.seed)
-    for tensor, error in gradcheck.check_op(reference, op, call.arguments_as(np.float64), rng):
+    arguments, rng = call.arguments_as(np.float64), np.random.default_rng(call.seed)
+    parameters = small.layer_of(op).trained if kind else ()
+    for tensor, error in gradcheck.check_op(reference, op, arguments, rng, parameters):
         assert error <= gradcheck.TOLERANCE, tensor
 
 

@@ -222,8 +222,8 @@ def test_rows_that_make_no_network_are_refused(rows, words, photos, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda n: n["rows"][1].update(kind="eval"), "not known here"),
-        (lambda n: n["rows"][1].update(name="../x"), "not known here"),
+        (lambda n: n["rows"][1].update(kind="eval"), "version of tinyalex does not know"),
+        (lambda n: n["rows"][1].update(name="../x"), "layer with the name '../x'"),
         (lambda n: n["rows"][1].update(channels="4"), "its channels is '4'"),
         (lambda n: n["rows"][1].update(channels=True), "its channels is 'True'"),
         (lambda n: n["rows"][1].update(pad=-1), "its pad is '-1'"),

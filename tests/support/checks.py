@@ -110,15 +110,15 @@ def updated(ops, arguments, dtype) -> list:
 
 
 def backward(ops, op, dy, cache, **options) -> dict:
-    """The gradients of a layer, under their names; the loss takes no dy, and images have no dx.
+    """The gradients of a layer: dx, and those by its parameters, which are numbered.
 
-    options: of the backend's function, as need_dx.
+    The loss takes no dy, and images have no dx. options: of the backend's function, as need_dx.
     """
     function = getattr(ops, f"{op}_backward")
     gradients = function(cache) if op == "softmax_cross_entropy" else function(dy, cache, **options)
-    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    named = zip(("dx", "dw", "db"), gradients, strict=False)
-    return {name: gradient for name, gradient in named if gradient is not None}
+    dx, *own = gradients if isinstance(gradients, tuple) else (gradients,)
+    by_parameters = {f"gradient by parameter {i}": gradient for i, gradient in enumerate(own, 1)}
+    return by_parameters if dx is None else {"dx": dx} | by_parameters
 
 
 def absolute_terms(ops, call: Call, expected: dict) -> dict:

@@ -12,17 +12,27 @@ from unittest import mock
 import checks
 import fusions
 import numpy as np
+import offline
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tinyalex import reference
+from tinyalex import gpu, reference
 from tinyalex.gpu import device, launch
+from tinyalex.net.layers import KINDS
 
+# Not as attributes of tinyalex.gpu, among which `linear`, say, is a function.
+MODULES = [
+    import_module(f"tinyalex.gpu.{file}")
+    for file in sorted({name.partition(".")[0] for name, _ in offline.kernels()})
+]
+"""Every file of gpu/ that has a kernel."""
 
-def modules(*files):
-    """Modules of tinyalex.gpu; not as its attributes, among which `linear`, say, is a function."""
-    return [import_module(f"tinyalex.gpu.{name}") for name in files]
+PRODUCTS = ["augment", "conv2d", "linear"]
+OTHERS = [kind for kind in KINDS if kind not in PRODUCTS and hasattr(gpu, kind)]
+"""The kinds of layers that test_agreement_conv.py judges, and those of test_agreement_layers.py.
+
+What tinyalex.gpu does not have, test_completeness.py asks for."""
 
 
 def backend(modules, names):
@@ -89,11 +99,11 @@ def every_mutation(mutations):
     return pytest.mark.parametrize("mutation", mutations, ids=names)
 
 
-def mutated(modules, mutation):
-    """Copies of the modules, with the mistake in one of them if any; no file is changed."""
+def mutated(mutation):
+    """Copies of the MODULES, with the mistake in one of them if any; no file is changed."""
     copies = []
     with mock.patch.dict(sys.modules):
-        for module in modules:
+        for module in MODULES:
             path, copy = Path(module.__file__), ModuleType(module.__name__)
             source = path.read_text(encoding="utf-8")
             if mutation and path.stem == mutation.file:
@@ -120,16 +130,6 @@ def assert_noticed(compare, drawn: st.SearchStrategy):
         pytest.raises((AssertionError, IndexError), match=r"beyond|not equal|out of bounds"),
     ):
         search(given(drawn)(compare))()
-
-
-def assert_two_mistakes_in_every_kernel(modules, mutations):
-    """So that a new kernel cannot go without."""
-    for module in modules:
-        path = Path(module.__file__)
-        mistakes = [m.old for m in mutations if m.file == path.stem]
-        for block in path.read_text(encoding="utf-8").split("@kernel\n")[1:]:
-            work, *_ = block.split("\n\n\n")
-            assert sum(old in work for old in mistakes) >= 2, work.split("(")[0]
 
 
 def agree(ops, truth):

@@ -39,6 +39,14 @@ EVERY_KIND = Architecture(
     Recipe(epochs=1),
 )
 
+
+def layer_of(kind: str) -> Layer:
+    """The first layer of that kind in EVERY_KIND."""
+    found = [layer for layer in layers(EVERY_KIND.rows) if layer.row.kind == kind]
+    assert found, "tests/support/small.py: EVERY_KIND"
+    return found[0]
+
+
 TINY = Architecture(
     "tiny",
     "for tests",

@@ -8,7 +8,7 @@ One random direction shows any mistake, and costs two evaluations however large 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,8 @@ def gradcheck(architecture: Architecture, ops: Backend, seed: int = 0) -> list[R
     for layer in layers(architecture.rows):
         if not isinstance(layer.row, Augment):
             arguments = small_input(layer, rng), *network.arguments(layer.row, draws)
-            for tensor, error in check_op(ops, layer.row.kind, arguments, rng):
+            names = layer.row.parameters(layer.input)
+            for tensor, error in check_op(ops, layer.row.kind, arguments, rng, names):
                 results.append(Result(layer.row.name, layer.row.kind, tensor, error))
     logits = rng.standard_normal((IMAGES, architecture.classes))
     labels = rng.integers(0, architecture.classes, IMAGES)
@@ -111,9 +112,13 @@ def apart(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def check_op(
-    ops: Backend, op: str, arguments: tuple[Any, ...], rng: np.random.Generator
+    ops: Backend,
+    op: str,
+    arguments: tuple[Any, ...],
+    rng: np.random.Generator,
+    parameters: Iterable[str] = (),
 ) -> Iterator[tuple[str, float]]:
-    """The error of each gradient of one layer: x, and weight and bias if it has them."""
+    """The error of each gradient of one layer: by x, and by its parameters, which follow x."""
     forward, backward = getattr(ops, op), getattr(ops, f"{op}_backward")
     # In rows, so that what is moved is the array itself, seen flat.
     arguments = tuple(np.array(a, order="C") if isinstance(a, np.ndarray) else a for a in arguments)
@@ -129,7 +134,9 @@ def check_op(
     def weighted() -> float:
         return float((forward(*arguments)[0] * dy).sum())
 
-    for tensor, x, dx in zip(("x", "weight", "bias"), arguments, gradients, strict=False):
+    tensors = ("x", *parameters)
+    moved = arguments[: len(tensors)]
+    for tensor, x, dx in zip(tensors, moved, gradients, strict=True):
         yield tensor, directional_error(weighted, x, dx, rng, STEP)
 
 

@@ -10,6 +10,7 @@ from typing import Self
 from tinyalex.errors import UsageError, nearest
 from tinyalex.net import shapes
 from tinyalex.net.layers import (
+    KINDS,
     LRN,
     Augment,
     AvgPool,
@@ -79,7 +80,10 @@ class Architecture:
         return convs in ({2}, {1, 2}) and norms <= {2}
 
     def check(self) -> None:
-        """Raise UsageError if the rows do not make a network from images to classes."""
+        """Raise UsageError if the rows do not make a network from images to classes.
+
+        Each must be of a class in KINDS, by which a checkpoint's rows are read.
+        """
         try:
             shapes.layers(self.rows)
             fault = "" if isinstance(self.rows[-1], Linear) else "its last row is not Linear"
@@ -87,6 +91,13 @@ class Architecture:
             fault = str(error)
         if fault:
             raise UsageError(f"The network {self.name} does not fit together: {fault}.")
+        for row in self.rows:
+            if KINDS.get(row.kind) is not type(row):
+                raise UsageError(
+                    f"The network {self.name} could not be loaded again: its layer {row.name} is a "
+                    f"{type(row).__name__}, which tinyalex.net.layers.KINDS does not have as "
+                    f"{row.kind!r}. Add it there before training."
+                )
 
     def with_classes(self, classes: int) -> Self:
         """Network with the same rows but another number of outputs."""

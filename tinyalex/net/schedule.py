@@ -1,8 +1,9 @@
 """Learning-rate policies, as pure functions of the errors so far: nothing to save or restore."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
+from tinyalex.net.layers import Parameter
 from tinyalex.net.presets import Recipe
 
 POLICIES = ("constant", "step", "plateau", "2012")
@@ -46,7 +47,7 @@ def learning_rate(recipe: Recipe, errors: Sequence[float]) -> tuple[float, str]:
     return recipe.lr * recipe.lr_gamma**drops, reason
 
 
-def factors(recipe: Recipe, epoch: int, parameters: Iterable[str]) -> dict[str, float]:
+def factors(recipe: Recipe, epoch: int, parameters: Mapping[str, Parameter]) -> dict[str, float]:
     """Factors on the rates of single parameters, by name, where a policy has them; 1 elsewhere.
 
     In 2012 the biases kept their rate when that of the weights fell, and the first layer, whose
@@ -55,13 +56,13 @@ def factors(recipe: Recipe, epoch: int, parameters: Iterable[str]) -> dict[str, 
     if recipe.lr_scheduler != "2012":
         return {}
     fallen, _ = learning_rate(recipe, [0.0] * epoch)
-    names = list(parameters)
-    factor_of = {name: recipe.lr / fallen for name in names if name.endswith(".bias")}
-    first = names[0].partition(".")[0]
+    factor_of = {name: recipe.lr / fallen for name, p in parameters.items() if p.bias}
+    layer = next(iter(parameters)).partition(".")[0]
+    first = [name for name in parameters if name.startswith(f"{layer}.")]
     if epoch >= FIRST_RESTS_2012:
-        factor_of |= {name: 0.0 for name in names if name.startswith(f"{first}.")}
+        factor_of |= dict.fromkeys(first, 0.0)
     elif epoch >= FIRST_FALLS_2012:
-        factor_of[f"{first}.weight"] = recipe.lr_gamma
+        factor_of |= {name: recipe.lr_gamma for name in first if not parameters[name].bias}
     return factor_of
 
 

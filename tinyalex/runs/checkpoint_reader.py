@@ -17,7 +17,7 @@ from tinyalex.errors import CheckpointError
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import parameter_shapes
 from tinyalex.runs.config import Config, from_mapping
-from tinyalex.runs.network_json import from_json
+from tinyalex.runs.network_json import UnknownKindError, from_json
 from tinyalex.runs.progress import Progress, watched
 from tinyalex.system.arrays import Array
 
@@ -54,6 +54,11 @@ def read(path: Path) -> tuple[dict[str, Any], Progress, Architecture, dict[str, 
             return meta, progress, network, arrays
     except CheckpointError:
         raise
+    except UnknownKindError as error:
+        raise CheckpointError(
+            f"{path} holds a network with {error}, which this version of tinyalex does not know. "
+            "Use the version that wrote it, or add the layer to tinyalex.net.layers.KINDS first."
+        ) from None
     except MemoryError:
         raise CheckpointError(f"There is not enough memory to read {path}.") from None
     except Exception as error:  # bytes from anybody: zipfile and json fail in more ways than told

@@ -15,6 +15,10 @@ ROWS = 1000
 NUMBERS = 2**26  # of a layer's output for one image; alexnet's largest has 290,400
 
 
+class UnknownKindError(ValueError):
+    """A kind of layer that is not in KINDS."""
+
+
 def is_preset(architecture: Architecture) -> bool:
     """True if the name alone says what the network is, whatever its number of classes."""
     try:
@@ -49,8 +53,10 @@ def from_json(name: str, values: Mapping[str, Any]) -> Architecture:
 
 def _row(values: dict[str, Any]) -> Row:
     kind = values.pop("kind")
-    if kind not in KINDS or not re.fullmatch(r"[\w-]{1,40}", values["name"]):
-        raise ValueError(f"it has a layer of kind {str(kind)[:40]!r}, which is not known here")
+    if kind not in KINDS:
+        raise UnknownKindError(f"a layer of kind {str(kind)[:40]!r}")
+    if not re.fullmatch(r"[\w-]{1,40}", values["name"]):
+        raise ValueError(f"it has a layer with the name {str(values['name'])[:40]!r}")
     row: Row = _checked(KINDS[kind], values)
     return row
 

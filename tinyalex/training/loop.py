@@ -15,6 +15,7 @@ from tinyalex.measure.evaluate import evaluate
 from tinyalex.net.draws import training_draws
 from tinyalex.net.network import first_not_finite
 from tinyalex.net.schedule import coloured, factors
+from tinyalex.net.shapes import parameters
 from tinyalex.net.step import train_step
 from tinyalex.system.signals import Stop
 from tinyalex.training import messages
@@ -59,7 +60,8 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     progress, config, recipe = run.progress, run.config, run.recipe
     seed, epoch, count = config.seed, progress.epoch, len(run.images.labels)
     lr, _ = run.learning_rate()
-    rates, colour_noise = factors(recipe, epoch, run.network.parameters), coloured(recipe, epoch)
+    rates = factors(recipe, epoch, parameters(run.architecture.rows))
+    colour_noise = coloured(recipe, epoch)
     order, meter = epoch_order(seed, epoch, count), Meter(progress)
     ahead = batches(
         run.images, order, recipe.batch_size, start=progress.batch, workers=config.workers
