@@ -31,8 +31,6 @@ from tinyalex.system.version import __version__
 if TYPE_CHECKING:
     from tinyalex.data import open_data as open_data
     from tinyalex.errors import TinyalexError as TinyalexError
-    from tinyalex.measure.trained import TrainedNetwork as TrainedNetwork
-    from tinyalex.measure.trained import load as load
     from tinyalex.net import layers as layers
     from tinyalex.net.presets import Architecture as Architecture
     from tinyalex.net.presets import Recipe as Recipe
@@ -40,17 +38,19 @@ if TYPE_CHECKING:
     from tinyalex.runs.config import Config as Config
     from tinyalex.system.backends import get_backend as get_backend
     from tinyalex.training.train import train as train
+    from tinyalex.training.trained import TrainedNetwork as TrainedNetwork
+    from tinyalex.training.trained import load as load
 
 _PLACES = {
     "Architecture": "net.presets",
     "Config": "runs.config",
     "Recipe": "net.presets",
     "TinyalexError": "errors",
-    "TrainedNetwork": "measure.trained",
+    "TrainedNetwork": "training.trained",
     "get_architecture": "net.presets",
     "get_backend": "system.backends",
     "layers": "net.layers",
-    "load": "measure.trained",
+    "load": "training.trained",
     "open_data": "data",
     "train": "training.train",
 }

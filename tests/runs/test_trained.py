@@ -92,7 +92,7 @@ def test_many_pictures_are_answered_in_parts(net, photo, monkeypatch):
     many = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     whole = net.probabilities(many)
     features = net.features(many, "fc7")
-    monkeypatch.setattr("tinyalex.measure.trained.BATCH", 2)
+    monkeypatch.setattr("tinyalex.training.trained.BATCH", 2)
     np.testing.assert_allclose(net.probabilities(many), whole, rtol=1e-5)
     np.testing.assert_allclose(net.features(many, "fc7"), features, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(whole, probabilities([net.network], many), rtol=1e-12)

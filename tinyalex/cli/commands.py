@@ -82,7 +82,7 @@ def do_eval(arguments: argparse.Namespace) -> None:
 
 
 def do_predict(arguments: argparse.Namespace) -> int:
-    from tinyalex.measure.trained import load
+    from tinyalex.training.trained import load
 
     network = load(arguments.source)
     failed = 0

@@ -1,1 +1,1 @@
-"""A run in time: how it starts, the loop, what it measures and says."""
+"""A run in time: how it starts, the loop, what it says, and the trained network that it leaves."""

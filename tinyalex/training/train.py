@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from tinyalex.measure.trained import TrainedNetwork, load
 from tinyalex.net.presets import Architecture
 from tinyalex.runs.config import Config
 from tinyalex.training import loop
 from tinyalex.training.start import prepare
+from tinyalex.training.trained import TrainedNetwork, load
 
 
 def train(
