@@ -84,14 +84,14 @@ def test_a_run_is_saved_resumed_and_loaded(tmp_path, monkeypatch):
     assert (whole.parameters["prelu1.slope"] != 0.25).all()
 
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    network = tinyalex.load(tmp_path / "whole", backend="reference")
+    network = tinyalex.load(tmp_path / "whole" / "last.npz", backend="reference")
     features = network.features(image, "conv1")
     slope = whole.parameters["prelu1.slope"]
     np.testing.assert_array_equal(network.features(image, "prelu1"), prelu(features, slope)[0])
 
     monkeypatch.delitem(KINDS, "prelu")
     with pytest.raises(CheckpointError, match=r"kind 'prelu', which this version .* not know") as e:
-        tinyalex.load(tmp_path / "whole")
+        tinyalex.load(tmp_path / "whole" / "last.npz")
     assert "damaged" not in str(e.value)
 
 
