@@ -22,6 +22,7 @@ WITH_TORCH = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_each_layer_has_its_times_and_its_products(capsys):
     assert main([*SMALL, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

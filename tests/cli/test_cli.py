@@ -99,6 +99,7 @@ def test_eval_predict_show_and_summary(run, photos, tmp_path, capsys):
     assert "61,100,840" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_eval_holds_out_the_same_images_however_the_folder_is_spelled(
     photos, tmp_path, capsys, monkeypatch
 ):
@@ -286,6 +287,7 @@ def test_an_interpreter_without_docstrings_can_refuse_too():
 
 
 @pytest.mark.parametrize("what", ["predictions", "confusion"])
+@pytest.mark.slow
 def test_pictures_of_images_of_which_none_can_be_read_are_refused(what, photos, tmp_path, capsys):
     folder, bad = tmp_path / "run", pictures(tmp_path / "bad", train=2, val=0)
     argv = ["train", "--data", str(photos), *TINY, "--max-steps", "1", "--on-bad-image", "skip"]
@@ -424,6 +426,7 @@ def test_a_run_that_ended_before_its_first_save_can_begin_again(photos, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # of which the font has not all
+@pytest.mark.slow
 def test_a_path_may_have_any_character(photos, tmp_path, capsys):
     strange = tmp_path / 'a "\U0001f600" \\ \t\x7f\x01\u0085é'
     photos.rename(strange)

@@ -58,6 +58,7 @@ def outside(content):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.slow
 def test_flipped_cut_and_overwritten_files(ending, tmp_path, tell):
     """Outside of the numbers, where there is no checksum; anywhere, where zip has one."""
     path, arch = sound(ending, tmp_path)
@@ -221,6 +222,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count memory in this way")
+@pytest.mark.slow
 def test_files_that_lie_take_no_memory(tmp_path, tell):
     paths = [str(path) for path in lying(tmp_path)]
     argv = [sys.executable, "-c", LIMITED, *paths]

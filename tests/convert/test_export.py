@@ -199,6 +199,7 @@ MISTAKES = {
 
 @pytest.mark.usefixtures("little")
 @pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.slow
 def test_a_mistake_is_noticed(mistake, tmp_path, tell):
     state, images = weights.state("caffe"), photos(IMAGES, 256)
     network, parameters, mean = MISTAKES[mistake](state.network, state.parameters, state.mean)

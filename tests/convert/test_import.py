@@ -111,6 +111,7 @@ def test_tensors_that_share_a_storage(form, torch, tmp_path):
     assert same_parameters(found.parameters, as_ours(tensors))
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_a_training_script(torch, tmp_path):
     """As pytorch/examples and torchvision's references write them, from DataParallel."""
     net = module(torch, classes=7)

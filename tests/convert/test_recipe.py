@@ -124,6 +124,7 @@ def test_the_distance_of_a_picture_to_itself_is_none(files, monkeypatch, capsys)
     assert float(other[-1].split()[1]) > 0.1
 
 
+@pytest.mark.slow
 def test_a_linear_classifier_beside_fine_tuning(files, monkeypatch, capsys):
     convert.save_run(weights.state("mini"), "mini")
     arguments = "mini", "pets", "--epochs", "1", "--batch-size", "4"

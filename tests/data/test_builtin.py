@@ -64,6 +64,7 @@ def test_the_pictures_are_the_same_everywhere():
     assert zlib.crc32(pictures(builtin_dataset().val, 20)) == 2915679258
 
 
+@pytest.mark.slow
 def test_order_and_threads_do_not_change_a_picture(train):
     split = builtin_dataset().train
     backwards = range(199, -1, -1)

@@ -141,6 +141,7 @@ def pages(file_format: str) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tiff", "webp", "png"])
+@pytest.mark.slow
 def test_damage_behind_the_first_page_ends_no_check(suffix: str) -> None:
     whole = pages(suffix.upper())
     decoded, several = 0, 0

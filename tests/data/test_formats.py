@@ -422,6 +422,7 @@ def test_parquet_without_paths_has_the_names_of_its_labels(tmp_path: Path) -> No
         layout_of(twice)
 
 
+@pytest.mark.slow
 def test_parquet_is_packed_and_trained_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

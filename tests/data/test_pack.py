@@ -232,6 +232,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no RLIMIT_FSIZE")
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
     source, target = written(tmp_path / "pets", pets()), tmp_path / "packed"
     command = ["data", "pack", str(source), "-o", str(target), "--size", str(SIDE)]
@@ -503,6 +504,7 @@ def test_a_changed_pack_is_refused(tmp_path: Path) -> None:
             open_dataset(target, SIDE)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path) -> None:
     target = packed(written(tmp_path / "pets", pets()), tmp_path / "p")
     size = (target / "pack.json").stat().st_size

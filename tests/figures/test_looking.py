@@ -293,6 +293,7 @@ def test_the_worst_pairs_have_the_largest_share_of_their_class():
 
 
 @pytest.mark.parametrize("classes", [2, 20, 21, 700])
+@pytest.mark.slow
 def test_confusion_of_any_number_of_classes(classes, tmp_path):
     counts = np.random.default_rng(0).integers(0, 3, (classes, classes))
     counts += 90 * np.eye(classes, dtype=int)
@@ -565,6 +566,7 @@ def test_bad_input(run, photos, held_out, tmp_path, capsys):
     assert not (tmp_path / "out" / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_longer_run_is_not_taken_for_a_shorter_one(photos, tmp_path, capsys):
     """One epoch and two have the same schedule, and so the same folder."""
     flags = ["--data", str(photos), "--output-dir", str(tmp_path)]
@@ -575,6 +577,7 @@ def test_a_longer_run_is_not_taken_for_a_shorter_one(photos, tmp_path, capsys):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_views_of_one_seed_need_no_validation_folder(held_out, tmp_path):
     flags = ["--data", str(held_out), "--epochs", "1", "--output-dir", str(tmp_path)]
     assert main(["reproduce", "views", "--seeds", "1", *flags]) == 0

@@ -43,6 +43,7 @@ def box(picture: Pixels, color: str | tuple[int, int, int]) -> tuple[int, int, i
 
 @pytest.mark.parametrize("val", [True, False])
 @pytest.mark.parametrize(("epochs", "running"), [(0, 1), (1, 0), (1, 3), (90, 5)])
+@pytest.mark.slow
 def test_curves_of_runs_of_any_length(epochs: int, running: int, val: bool, tmp_path: Path) -> None:
     figure = run_figures.curves(run(epochs, running=running, val=val), "a run")
     assert pixels(figure, tmp_path).shape == (650, 1400, 3)
@@ -98,6 +99,7 @@ def test_rates_are_marked_where_they_changed() -> None:
         assert marks == {"lr 0.001": 2, "lr 0.0001": 4}
 
 
+@pytest.mark.slow
 def test_labels_at_line_ends_do_not_touch() -> None:
     records = run(3)
     records[-1] |= {"val_top1_error": 0.0, "val_top5_error": 0.0}

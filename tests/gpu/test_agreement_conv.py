@@ -32,6 +32,7 @@ every_op = pytest.mark.parametrize("op", PRODUCTS + FUSIONS)
 
 @every_op
 @given(data=st.data())
+@pytest.mark.slow
 def test_whole_numbers_give_what_the_reference_gives(op, data):
     """Bit for bit, kinks included."""
     checks.agree(GPU, TRUTH, data.draw(fusions.calls(op, integers)), np.float32)
@@ -198,6 +199,7 @@ def test_nan_is_passed_on(op, data):
 @kernels.LOOPS
 @kernels.every_mutation(MUTATIONS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.slow
 def test_a_mistake_is_noticed(mutation):
     wrong = kernels.backend(kernels.mutated(mutation), FUNCTIONS)
     drawn = fusions.calls(mutation.op, integers) | fusions.calls(mutation.op, reals)
@@ -208,6 +210,7 @@ def test_a_mistake_is_noticed(mutation):
 @every_op
 @settings(max_examples=10)
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_copy_without_a_mistake_agrees(op, data):
     """So that it is the mistake that is noticed."""
     copy = kernels.backend(kernels.mutated(None), FUNCTIONS)

@@ -40,6 +40,7 @@ every_fill = pytest.mark.parametrize("fill", [integers, reals])
 @every_op
 @every_fill
 @given(data=st.data())
+@pytest.mark.slow
 def test_the_gpu_gives_what_the_reference_gives(op, fill, data):
     """Whole numbers bit for bit, ties and kinks included."""
     checks.agree(GPU, TRUTH, data.draw(fusions.calls(op, fill)), np.float32)
@@ -142,6 +143,7 @@ def test_the_update_of_as_many_parameters_as_alexnet_has():
 @every_op
 @settings(max_examples=10)
 @given(data=st.data())
+@pytest.mark.slow
 def test_the_order_of_the_indices_changes_no_bit(op, data):
     """No index reads what another one writes."""
     call = data.draw(fusions.calls(op, reals))
@@ -203,6 +205,7 @@ def test_a_label_that_names_no_class_is_seen_in_the_loss(label):
 @kernels.LOOPS
 @kernels.every_mutation(MUTATIONS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.slow
 def test_a_mistake_is_noticed(mutation):
     wrong = kernels.backend(kernels.mutated(mutation), FUNCTIONS)
     if mutation.op == "sgd_update":
@@ -221,6 +224,7 @@ def update_agrees(ops):
 @every_op
 @settings(max_examples=10)
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_copy_without_a_mistake_agrees(op, data):
     """So that it is the mistake that is noticed."""
     copy = kernels.backend(kernels.mutated(None), FUNCTIONS)

@@ -266,6 +266,7 @@ def test_a_run_goes_from_one_backend_to_another(mini, tmp_path, capsys):
         assert distance <= 1e-3 * np.linalg.norm(expected), name
 
 
+@pytest.mark.slow
 def test_a_run_is_checked_every_so_many_steps(mini, tmp_path, capsys):
     argv = ["train", "-b", "3", "--max-steps", "5", "--check-every", "2", "--backend", "gpu"]
     assert main([*argv, "--output-dir", str(tmp_path / "run")]) == 0
@@ -273,6 +274,7 @@ def test_a_run_is_checked_every_so_many_steps(mini, tmp_path, capsys):
     assert [line.split()[1] for line in lines] == ["0", "2", "4"]
 
 
+@pytest.mark.slow
 def test_checking_changes_nothing(mini, tmp_path):
     for name, flags in (("plain", []), ("checked", ["--check-every", "1"])):
         argv = ["train", "-b", "3", "--max-steps", "3", "--backend", "reference", *flags]

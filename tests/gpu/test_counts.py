@@ -108,6 +108,7 @@ def counted(gpus):
 both = pytest.mark.parametrize("gpus", [(0,), (0, 0)])
 
 
+@pytest.mark.slow
 def test_launches_of_a_step(uncomputed, tell):
     first, *_ = counted((0,))
     tell(f"{first.launches.total()} launches, {first.launches['gemm']} of them by cuBLAS")
@@ -125,6 +126,7 @@ def test_launches_of_a_step_on_two_devices(uncomputed):
 
 
 @both
+@pytest.mark.slow
 def test_every_step_asks_for_the_same(gpus, uncomputed):
     first, second, third = counted(gpus)
     for before, after in ((first, second), (second, third)):

@@ -57,6 +57,7 @@ LAYERS = {
 @pytest.mark.parametrize("op", [*KINDS, "softmax_cross_entropy"])
 @pytest.mark.parametrize("fill", [integers, reals])
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_layer_and_its_gradients(op, fill, data):
     call = data.draw(strategies.calls(op, fill).filter(_window_fits))
     ours = checks.results(reference, call, np.float64)
@@ -83,6 +84,7 @@ def _window_fits(call):
 
 
 @given(strategies.sgd_update(reals), st.integers(1, 4))
+@pytest.mark.slow
 def test_sgd_update(arguments, steps):
     """At a constant rate: PyTorch multiplies by it last, the paper before it adds to v."""
     weights, gradients, _, rates, momentum, decays = arguments
@@ -191,6 +193,7 @@ every_small_network = pytest.mark.parametrize("architecture", SMALL, ids=lambda 
 
 
 @every_small_network
+@pytest.mark.slow
 def test_steps_of_a_small_network(architecture):
     assert_same_steps(architecture, 4, 5)
 

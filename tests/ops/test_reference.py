@@ -36,6 +36,7 @@ cuts = st.sampled_from([(1 << 20, 1 << 21), (1, 1), (1, 500)])
 @every_op
 @every_dtype
 @given(data=st.data(), cut=cuts)
+@pytest.mark.slow
 def test_whole_numbers_give_what_the_formula_gives(op, dtype, data, cut):
     """Bit for bit, ties and kinks included."""
     with _cut(*cut):
@@ -45,6 +46,7 @@ def test_whole_numbers_give_what_the_formula_gives(op, dtype, data, cut):
 @every_op
 @every_dtype
 @given(data=st.data(), cut=cuts)
+@pytest.mark.slow
 def test_real_numbers_give_what_the_formula_gives(op, dtype, data, cut):
     with _cut(*cut):
         checks.agree(reference, naive, data.draw(strategies.calls(op, reals)), dtype)

@@ -76,6 +76,7 @@ def result(folder, name):
 
 
 @pytest.mark.parametrize("name", [experiment.name for experiment in OURS])
+@pytest.mark.slow
 def test_every_experiment_from_end_to_end(name, images, folder, capsys):
     assert main(command(name, images, folder)) == 0
     experiment, found = reproduce.EXPERIMENTS[name], result(folder, name)

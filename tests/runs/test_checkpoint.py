@@ -652,6 +652,7 @@ def resume(*arguments):
     return main(["train", "--max-steps", "4", "--resume", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_costs_what_came_after_the_best(run, tmp_path, capsys):
     whole = shutil.copytree(run, tmp_path / "whole")
     assert resume(whole) == 0

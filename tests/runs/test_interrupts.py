@@ -160,6 +160,7 @@ def test_a_stop_leaves_no_thread_behind(images, tmp_path, monkeypatch):
     ("error", "told"),
     [("RuntimeError('upside down')", "RuntimeError: upside down"), ("MemoryError", "MemoryError")],
 )
+@pytest.mark.slow
 def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(error, told, images, tmp_path):
     patch = (
         "import threading\n"
@@ -181,6 +182,7 @@ def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(error, told, ima
     assert "in fails" in err  # where it comes from
 
 
+@pytest.mark.slow
 def test_two_runs_cannot_write_one_folder(images, tmp_path, capsys):
     folder = tmp_path / "run"
     process = started(begin(images, folder, "--epochs", "5000"))
@@ -335,6 +337,7 @@ def test_a_log_that_cannot_be_written(images, tmp_path):
     assert records(folder) == records(whole)
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_written(images, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(begin(images, folder, "--epochs", "1", "--max-steps", "1")) == 0

@@ -49,6 +49,7 @@ LINKS = {"soft": os.symlink, "hard": os.link}
         "curves.png",
     ],
 )
+@pytest.mark.slow
 def test_a_resumed_run_replaces_links_and_writes_through_none(link, name, images, mine, tmp_path):
     folder = tmp_path / "run"
     argv = ["train", "--data", str(images), *TINY, "--max-steps", "2", "--output-dir", str(folder)]

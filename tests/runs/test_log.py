@@ -48,6 +48,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.slow
 def test_a_damaged_line_costs_itself_and_is_told_of(name, config, log, capsys):
     lines = log.read_bytes().splitlines()
     log.write_bytes(b"\n".join([*lines[:2], DAMAGED[name], *lines[3:], b""]))
@@ -85,6 +86,7 @@ def test_a_log_that_is_no_file(what, log, capsys):
         refused(capsys, 5, log, "Remove it", argv=argv)
 
 
+@pytest.mark.slow
 def test_bytes_of_any_kind_cost_no_more_than_their_lines(config, log, tell):
     """Flipped, overwritten, inserted and removed at random; the run ends as if nothing were."""
     rng, whole = random.Random(), log.read_bytes()

@@ -70,6 +70,7 @@ def settings(folder, **changed):
 
 
 @pytest.mark.usefixtures("known")
+@pytest.mark.slow
 def test_a_run_is_saved_resumed_and_loaded(tmp_path, monkeypatch):
     """Bit for bit, in the format of every checkpoint; without the layer the error says so."""
     few_images(monkeypatch, 60)

@@ -92,6 +92,7 @@ def test_a_run_resumed_at_every_step_comes_to_the_same_bits(
 
 
 @pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.slow
 def test_a_run_resumed_once_ends_as_if_it_had_not_been(step, config, tmp_path):
     whole = trained(config)
     part = into(config, tmp_path / "part")
@@ -366,6 +367,7 @@ def test_a_diverging_run_says_where_and_goes_on_with_a_lower_rate(config, tmp_pa
 
 
 @pytest.mark.parametrize("parameter", ["conv1.weight", "conv4.bias", "fc8.weight"])
+@pytest.mark.slow
 def test_a_parameter_that_is_not_finite_is_named_and_not_saved(parameter, config, tmp_path):
     """In the fourth step: the second batch of the second epoch."""
     trained(replace(config, max_steps=3))
@@ -406,6 +408,7 @@ def test_validation_that_overflows_says_after_which_step(config, tmp_path):
 
 
 @pytest.mark.parametrize("saves", [0, 1, 2])
+@pytest.mark.slow
 def test_a_run_resumed_elsewhere_and_killed_while_it_begins_comes_to_the_same_end(
     saves, config, tmp_path, monkeypatch
 ):

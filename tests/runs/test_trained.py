@@ -237,6 +237,7 @@ def test_rows_that_make_no_network_are_refused(rows, words, photos, tmp_path):
         (lambda n: n.update(rows=3), "changed.npz is damaged"),
     ],
 )
+@pytest.mark.slow
 def test_a_strangers_network_is_checked(change, words, own, photos, tmp_path):
     """No layer is huge, no value of another type, and no code is run."""
     config = tinyalex.Config(data=str(photos), output_dir=str(tmp_path / "own"), max_steps=1)
