@@ -711,6 +711,25 @@ def test_pickles_run_no_code(tmp_path: Path, evil: bytes, monkeypatch: pytest.Mo
     assert not Path("canary").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count memory in this way")
+def test_pickles_that_lie_take_no_memory(tmp_path: Path) -> None:
+    """Five bytes ask for a memo of two thousand million places; C's unpickler would make it."""
+    lie = b"\x80\x02}r\xff\xff\xff\x7f."
+    path = written(tmp_path / "py", {**_cifar_pickles(), "data_batch_2": lie})
+    program = (
+        "import resource, sys; from tinyalex.data import open_data\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "try: open_data(sys.argv[1], 32, 0)\n"
+        "except Exception as error: print(type(error).__name__, peak() - before)"
+    )
+    argv = [sys.executable, "-c", program, str(path)]
+    child = subprocess.run(argv, capture_output=True, text=True, check=True)
+    kind, kilobytes = child.stdout.split()
+    assert kind == "DataError"
+    assert int(kilobytes) < 100_000
+
+
 # What is wrong with a folder, and where the right one is
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tinyalex.convert.tensors import Contents, Tensor
-from tinyalex.convert.unpickling import Refused, Unpickler
 from tinyalex.errors import CheckpointError
 from tinyalex.system.arrays import Array
+from tinyalex.system.unpickling import Refused, Unpickler
 
 MAGIC = b"\x93NUMPY"
 FILE_BYTES = 2**31  # the numbers stand in the pickle, so that all of it is in memory at once

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, numbers
-from tinyalex.convert.unpickling import Refused, Unpickler
 from tinyalex.errors import CheckpointError
 from tinyalex.system.arrays import Array
+from tinyalex.system.unpickling import Refused, Unpickler
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of a number that marks the file
 PICKLE_BYTES = 2**24  # room for the names of 100,000 tensors; AlexNet's take 2,000

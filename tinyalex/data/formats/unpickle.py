@@ -5,10 +5,11 @@ are known, and each stands for a class of ours that keeps what it is given; ever
 """
 
 import io
-import pickle
 from typing import Any
 
 import numpy as np
+
+from tinyalex.system.unpickling import Refused, Unpickler
 
 
 class _Array:
@@ -37,22 +38,16 @@ _KNOWN = {
 }
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _KNOWN[module, name]
-        except KeyError:
-            raise ValueError(f"it asks for {module}.{name}, which no data needs") from None
-
-
 def unpickled(data: bytes) -> dict[bytes, Any]:
     """The dictionary in a pickle of Python 2; arrays in it must be of uint8.
 
     Raises ValueError for whatever else it holds, or if it is damaged.
     """
     try:
-        values = _Reader(io.BytesIO(data), encoding="bytes").load()
+        values = Unpickler(io.BytesIO(data), _KNOWN, encoding="bytes").load()
         return {key: _value(value) for key, value in values.items()}
+    except Refused as refused:
+        raise ValueError(f"it asks for {refused}, which no data needs") from None
     except ValueError:
         raise
     except Exception as cause:  # damaged bytes surface from pickle as almost anything

@@ -16,11 +16,13 @@ class Unpickler(pickle._Unpickler):
 
     The unpickler in Python, not the one in C: that one takes 16 GB of memory for five bytes that
     ask for it (LONG_BINPUT with a large index). file: all of it in memory, so that a length that
-    lies reaches no farther than its end.
+    lies reaches no farther than its end. encoding: of Python 2's texts; "bytes" leaves them so.
     """
 
-    def __init__(self, file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> None:
-        super().__init__(file, encoding="latin1")
+    def __init__(
+        self, file: BinaryIO, known: Mapping[tuple[str, str], Any], encoding: str = "latin1"
+    ) -> None:
+        super().__init__(file, encoding=encoding)
         self._known = known
 
     def find_class(self, module: str, name: str) -> Any:
