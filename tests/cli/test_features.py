@@ -1,15 +1,19 @@
 """Features of layers as a file: right, resumable, and with names and labels beside them."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import weights
+from PIL import Image
 from runs import refused
 from trees import classes_of, written
 
+import tinyalex
 from tinyalex import convert, reference
 from tinyalex.cli.parser import main
+from tinyalex.data.decode import Decoder, decode
 from tinyalex.measure import features
 from tinyalex.net.draws import centre_draws, ten_views
 from tinyalex.net.network import Network, activations
@@ -82,7 +86,7 @@ def test_an_npz_has_names_and_labels_beside_the_rows(run, photos, tmp_path):
     assert found["fc7"].shape == (7, 128)
     assert found["conv5"].shape == (7, 6, 6, 32)
     for i, name in enumerate(found["names"].tolist()):
-        pictures = features.Pictures([f"{photos}/{name}"], 32, None)
+        pictures = features.Pictures([f"{photos}/{name}"], Decoder(32))
         alone = features.features(network, pictures.read(0)[None], ["fc7"])["fc7"][0]
         np.testing.assert_allclose(found["fc7"][i], alone, rtol=1e-5, atol=1e-5)
     assert not list(tmp_path.glob("*.rows"))
@@ -155,3 +159,24 @@ def test_what_cannot_be_asked(run, photos, tmp_path, capsys):
     refused(capsys, 4, "no picture", argv=argv)
     argv = ["features", source, photos, "-o", tmp_path / "nowhere" / "f.npz"]
     assert main([str(a) for a in argv]) == 0  # a folder that is not there is made
+
+
+@pytest.mark.parametrize("rule", [1, 2])
+def test_large_pictures_are_read_by_the_rule_of_the_run(rule, tmp_path):
+    """As `predict` and Python do, from files and from data: a run of before reads JPEGs whole."""
+    state = weights.state("mini")
+    convert.save_run(
+        replace(state, config=state.config | {"decoding": rule}), str(tmp_path / "run")
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(noise).save(tmp_path / "photos" / name / "1.jpg")
+    photo, out = tmp_path / "photos" / "a" / "1.jpg", tmp_path / "f.npz"
+    expected = tinyalex.load(tmp_path / "run", "reference").features(photo, "fc7")[0]
+    for images in ([photo], ["--data", tmp_path / "photos"]):
+        argv = ["features", tmp_path / "run", *images, "--layer", "fc7", "-o", out]
+        assert main([str(a) for a in argv]) == 0
+        np.testing.assert_allclose(loaded(out)["fc7"][0], expected, rtol=1e-5, atol=1e-5)
+    other = decode(photo.read_bytes(), 32, "1.jpg", rule=3 - rule)
+    assert not np.array_equal(other, decode(photo.read_bytes(), 32, "1.jpg", rule=rule))

@@ -109,16 +109,23 @@ def do_features(arguments: argparse.Namespace) -> None:
     from tinyalex.data import open_data
     from tinyalex.data.dataset import Split
     from tinyalex.measure.features import All, Pictures, Request, extract
-    from tinyalex.runs.weights import load_networks
+    from tinyalex.runs.weights import decoder_of, load_networks
 
     if bool(arguments.images) == bool(arguments.data):
         raise UsageError("Give either pictures or --data.")
     (state,), (network,) = load_networks([arguments.source])
-    size, max_pixels = network.architecture.data.image_size, state.config.get("max_pixels")
-    split: Split = Pictures(_pictures(arguments.images), size, max_pixels)
+    decoder = decoder_of(state)
+    split: Split = Pictures(_pictures(arguments.images), decoder)
     classes: tuple[str, ...] = ()
     if arguments.data:
-        dataset = open_data(arguments.data, size, 0, hold_out=False, max_pixels=max_pixels)
+        dataset = open_data(
+            arguments.data,
+            decoder.size,
+            0,
+            hold_out=False,
+            max_pixels=decoder.max_pixels,
+            decoding=decoder.rule,
+        )
         split, classes = All(dataset), dataset.classes
     layers = tuple(dict.fromkeys(arguments.layer.split(",")))
     request = Request(layers, arguments.pool, arguments.views, classes)

@@ -31,6 +31,7 @@ import threading
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
@@ -193,6 +194,15 @@ class Decoder:
     def __call__(self, data: bytes, name: str) -> npt.NDArray[np.uint8]:
         """The picture in `data`, the file `name`: uint8 (size, size, 3). Raises DataError."""
         return decode(data, self.size, name, self.max_pixels, self.rule, self.strict)
+
+    def file(self, path: str) -> npt.NDArray[np.uint8]:
+        """The picture in a file: uint8 (size, size, 3). Raises DataError."""
+        try:
+            data = Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"Cannot read the picture {path}: {reason}.") from None
+        return self(data, path)
 
 
 def centre_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:

@@ -227,7 +227,7 @@ class Comparison:
     def forward(self, stage: Stage, x: Array, draws: Draws) -> tuple[Op, Any]:
         """The op, and the backend's y."""
         network, truth = self.judged.network, self.truth.network
-        arguments = [a for row in stage.rows for a in network.arguments(row, draws)]
+        arguments = network.stage_arguments(stage, draws)
         y, cache = stage.forward(self.ops.asarray(x, self.role(stage.first)), *arguments)
         layers = truth.stages[stage.first : stage.first + len(stage.rows)]
         values, caches = [x], []

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,13 @@ import numpy.typing as npt
 
 from tinyalex.data.batches import Pixels, batches
 from tinyalex.data.dataset import Dataset, Split
-from tinyalex.data.decode import decode
-from tinyalex.errors import DataError, UsageError, WriteError, nearest
+from tinyalex.data.decode import Decoder
+from tinyalex.errors import UsageError, nearest
 from tinyalex.measure.evaluate import views as draws_of_views
-from tinyalex.net.draws import Draws
-from tinyalex.net.network import Network, Stage, plan
+from tinyalex.net.network import Network, outputs
 from tinyalex.net.shapes import layers as layers_of
 from tinyalex.system.arrays import Array
-from tinyalex.system.files import replacing, sync_folder
+from tinyalex.system.files import replacing, sync_folder, writing
 
 COPIED = 2**20  # bytes that are in memory at once when the file is put together
 ENDINGS = (".npz", ".npy", ".csv")
@@ -48,20 +47,17 @@ def features(
     channels) with pool `max` or `mean`. views: 1, the centre, or the mean over the paper's 10; as
     in evaluation, where dropout at most scales. Raises UsageError for a row that is not there.
     """
-    stages = _stages(network, layers)
+    _check_layers(network, layers)
     sums: dict[str, Array] = {}
     for draws in draws_of_views(network, len(images), views):
-        for name, output in _outputs(network, stages, images, draws):
-            if name not in layers:
-                continue
-            value = network.ops.to_numpy(output)
+        for name, value in outputs(network, images, layers, draws):
             value = POOLS[pool](value) if pool and value.ndim == 4 else value
             sums[name] = value if name not in sums else sums[name] + value
     return {name: np.asarray(sums[name] / views, np.float32) for name in layers}
 
 
-def _stages(network: Network, layers: Sequence[str]) -> list[Stage]:
-    """The stages up to the highest of the rows, each of which a stage ends with."""
+def _check_layers(network: Network, layers: Sequence[str]) -> None:
+    """Raise UsageError for a row that the network does not have."""
     known = [row.name for row in network.architecture.rows]
     for name in layers:
         if name not in known:
@@ -69,36 +65,18 @@ def _stages(network: Network, layers: Sequence[str]) -> list[Stage]:
                 f"{network.architecture.name} has no layer {name!r}.{nearest(name, known)} It has "
                 f"{', '.join(known)}."
             )
-    last = max(known.index(name) for name in layers)
-    return plan(network.architecture.rows[: last + 1], network.ops, ends=layers)
-
-
-def _outputs(
-    network: Network, stages: Sequence[Stage], images: Pixels, draws: Draws
-) -> Iterator[tuple[str, Array]]:
-    """The output of each stage and the name of the row that it ends with; no cache is kept."""
-    x = network.ops.asarray(images)
-    for stage in stages:
-        own = (network.arguments(row, draws) for row in stage.rows)
-        x = stage.forward(x, *(argument for row in own for argument in row))[0]
-        yield stage.rows[-1].name, x
 
 
 class Pictures:
     """A Split of picture files. labels: all 0, for they have none."""
 
-    def __init__(self, paths: Sequence[str], size: int, max_pixels: int | None) -> None:
+    def __init__(self, paths: Sequence[str], decoder: Decoder) -> None:
         self.names: Sequence[str] = paths
         self.labels = np.zeros(len(paths), np.int32)
-        self._size, self._max_pixels = size, max_pixels
+        self._decoder = decoder
 
     def read(self, index: int) -> Pixels:
-        path = self.names[index]
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise DataError(f"Cannot read the picture {path}: {error.strerror}.") from None
-        return decode(content, self._size, path, self._max_pixels)
+        return self._decoder.file(self.names[index])
 
 
 class All:
@@ -155,10 +133,10 @@ def extract(
             f"{path} cannot hold these features: an .npy file has one array, and others may be "
             f"named {' or '.join(ENDINGS)}."
         )
-    _stages(network, request.layers)
+    _check_layers(network, request.layers)
     shapes = request.shapes(network)
     folder = path.with_name(f"{path.name}.rows")
-    try:
+    with writing(path, "--output"):
         done = _begin(folder, _told(network, split, request), shapes)
         after_batch(done)
         with ExitStack() as stack:
@@ -173,11 +151,6 @@ def extract(
                 after_batch(len(batch.labels))
         _put_together(path, folder, split, request, shapes)
         shutil.rmtree(folder)
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
-            "with --output."
-        ) from None
 
 
 def _told(network: Network, split: Split, request: Request) -> str:

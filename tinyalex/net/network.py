@@ -1,5 +1,6 @@
 """The rows of an architecture run forward and backward on a backend."""
 
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,16 +65,23 @@ class Network:
         """
         x, tape = self.ops.asarray(images), []
         for stage in self.stages:
-            x, cache = stage.forward(x, *self._all_arguments(stage, draws))
+            x, cache = stage.forward(x, *self.stage_arguments(stage, draws))
             tape.append(cache)
         return x, tape
 
     def logits(self, images: Any, draws: Draws) -> Array:
         """The logits alone, for evaluation: no cache is kept, so layers use each other's memory."""
-        x = self.ops.asarray(images)
-        for stage in self.stages:
-            x = stage.forward(x, *self._all_arguments(stage, draws))[0]
+        _, x = deque(self.run(self.stages, images, draws), maxlen=1).pop()
         return x
+
+    def run(
+        self, stages: Sequence[Stage], images: Any, draws: Draws
+    ) -> Iterator[tuple[Row, Array]]:
+        """The output of each stage, and the row that it ends with, from below to above."""
+        x = self.ops.asarray(images)
+        for stage in stages:
+            x = stage.forward(x, *self.stage_arguments(stage, draws))[0]
+            yield stage.rows[-1], x
 
     def backward(self, dlogits: Array, tape: Tape) -> dict[str, Array]:
         """The gradient of the loss by every parameter, under the parameter's name."""
@@ -100,7 +108,8 @@ class Network:
                 return None, kept if row.scale_at == "test" else 1.0
         return (*(self.parameters[name] for name in self._own[row.name]), *row.settings)
 
-    def _all_arguments(self, stage: Stage, draws: Draws) -> list[Any]:
+    def stage_arguments(self, stage: Stage, draws: Draws) -> list[Any]:
+        """Arguments of a stage's forward, after x: those of its rows in their order."""
         return [a for row in stage.rows for a in self.arguments(row, draws)]
 
 
@@ -149,16 +158,21 @@ def _no_backward(dy: Array, cache: Cache) -> Any:
 
 def activations(network: Network, images: Any, draws: Draws) -> Iterator[tuple[Row, Array]]:
     """Rows and their outputs for uint8 images, one by one, where `forward` may fuse several."""
-    x = network.ops.asarray(images)
-    for row in network.architecture.rows:
-        x, _ = getattr(network.ops, row.kind)(x, *network.arguments(row, draws))
-        yield row, x
+    rows = network.architecture.rows
+    return network.run(plan(rows, network.ops, {row.name for row in rows}), images, draws)
 
 
-def outputs(network: Network, images: Any, names: Container[str]) -> Iterator[tuple[str, Any]]:
-    """The outputs of the rows `names` in the view of evaluation, NumPy's, from below to above."""
-    draws = centre_draws(network.architecture.data, len(images))
-    for row, y in activations(network, images, draws):
+def outputs(
+    network: Network, images: Any, names: Container[str], draws: Draws | None = None
+) -> Iterator[tuple[str, Any]]:
+    """The outputs of the rows `names`, NumPy's, from below to above, and nothing beyond them.
+
+    draws: the view of evaluation unless given.
+    """
+    rows = network.architecture.rows
+    draws = draws or centre_draws(network.architecture.data, len(images))
+    last = max(i for i, row in enumerate(rows) if row.name in names)
+    for row, y in network.run(plan(rows[: last + 1], network.ops, names), images, draws):
         if row.name in names:
             yield row.name, network.ops.to_numpy(y)
 

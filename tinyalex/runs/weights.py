@@ -7,6 +7,7 @@ from typing import Any
 
 from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
+from tinyalex.data.decode import Decoder
 from tinyalex.data.fingerprint import contents
 from tinyalex.errors import CheckpointError, DataError
 from tinyalex.net.network import Network, role_of
@@ -35,6 +36,12 @@ def load_networks(
             )
     checkpoints = [state for _, state in loaded]
     return checkpoints, [Network(c.network, ops, c.parameters, c.mean) for c in checkpoints]
+
+
+def decoder_of(state: Checkpoint) -> Decoder:
+    """Reader of pictures as the network was trained on them."""
+    config = from_mapping(state.config, Config(), "the checkpoint")
+    return Decoder(state.network.data.image_size, config.max_pixels, config.decoding)
 
 
 def open_data_of(

@@ -12,13 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyalex.convert import read
-from tinyalex.data.decode import MAX_PIXELS, RULE, centre_square, decode, decode_opened
-from tinyalex.errors import DataError, UsageError
+from tinyalex.data.decode import Decoder, centre_square, decode_opened
+from tinyalex.errors import UsageError
 from tinyalex.measure.evaluate import probabilities
 from tinyalex.measure.features import features
 from tinyalex.net.network import Network
-from tinyalex.runs.config import Config, from_mapping
-from tinyalex.runs.weights import load_networks
+from tinyalex.runs.weights import decoder_of, load_networks
 from tinyalex.system.backends import get_backend
 
 Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
@@ -51,8 +50,7 @@ def load(
     else:
         (state,), (network,) = load_networks([os.fspath(run)], backend)
         notes = []
-    own = from_mapping(state.config, Config(), str(run))
-    return TrainedNetwork(network, state.classes, state.titles, own.max_pixels, own.decoding, notes)
+    return TrainedNetwork(network, state.classes, state.titles, decoder_of(state), notes)
 
 
 class TrainedNetwork:
@@ -68,14 +66,12 @@ class TrainedNetwork:
         network: Network,
         classes: Sequence[str],
         titles: Sequence[str],
-        max_pixels: int | None = None,
-        decoding: int = RULE,
+        decoder: Decoder,
         notes: Sequence[str] = (),
     ) -> None:
         self.network, self.classes, self.titles = network, tuple(classes), tuple(titles)
         self.notes = tuple(notes)
-        self.max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
-        self.decoding = decoding
+        self.decoder = decoder
 
     def predict(self, picture: Picture, topk: int = 5, crops: int = 1) -> list[tuple[str, float]]:
         """The `topk` most probable classes of one picture: title and probability, the best first.
@@ -140,21 +136,14 @@ class TrainedNetwork:
         return np.stack([self._image(part) for part in parts])
 
     def _image(self, picture: Any) -> npt.NDArray[np.uint8]:
-        size = self.network.architecture.data.image_size
         if isinstance(picture, np.ndarray):
             _check(picture, ranks=(3,))
-            return centre_square(Image.fromarray(picture), size)
+            return centre_square(Image.fromarray(picture), self.decoder.size)
         if isinstance(picture, Image.Image):
-            return decode_opened(picture, size)
+            return decode_opened(picture, self.decoder.size)
         if not isinstance(picture, str | os.PathLike):
             raise UsageError(f"A picture is {TAKEN}, not {type(picture).__name__}.")
-        path = Path(picture)
-        try:
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"Cannot read the picture {path}: {reason}.") from None
-        return decode(data, size, str(path), self.max_pixels, self.decoding)
+        return self.decoder.file(os.fspath(picture))
 
 
 TAKEN = "a path, an image of Pillow's, or a uint8 array (H, W, 3) or (N, H, W, 3) of RGB 0 to 255"
