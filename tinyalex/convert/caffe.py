@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyalex.convert import wire
-from tinyalex.convert.tensors import Contents, Tensor, mapped, stored
+from tinyalex.convert.tensors import Contents, NotAChain, Tensor, mapped, stored
 from tinyalex.convert.wire import Later, Pieces, fields, message
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.net.layers import (
@@ -94,10 +94,6 @@ NET = {
 
 Message = dict[str, list[Any]]
 SIZE = 227  # of an input that no file tells of
-
-
-class NotAChain(Exception):
-    """A layer that has no row."""
 
 
 # Reading

@@ -10,13 +10,13 @@ import numpy as np
 
 from tinyalex.convert import caffe, onnx, pth, safetensors
 from tinyalex.convert.mappings import TINYALEX, TORCHVISION, turned, with_parameters
-from tinyalex.errors import UsageError, WriteError
+from tinyalex.errors import UsageError
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.folder import RunFolder
 from tinyalex.system.arrays import Array
-from tinyalex.system.files import replacing, sync_folder
+from tinyalex.system.files import replacing, sync_folder, writing
 
 
 def write(state: Checkpoint, path: Path) -> list[str]:
@@ -134,12 +134,7 @@ def _metadata(state: Checkpoint) -> dict[str, str]:
 
 
 def _written(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    try:
+    with writing(path, "--output"):
         with replacing(path) as file:
             write(file)
         sync_folder(path.parent)
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder "
-            "with --output."
-        ) from None

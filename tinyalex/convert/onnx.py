@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyalex.convert import wire
-from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, mapped, stored
+from tinyalex.convert.tensors import BFLOAT16, Contents, NotAChain, Tensor, mapped, stored
 from tinyalex.convert.wire import Later, Pieces, fields, message
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
@@ -36,7 +36,7 @@ from tinyalex.system.arrays import Array
 
 # TensorProto.DataType, and the field that has such numbers where they are not in raw_data.
 DTYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8", 16: BFLOAT16}
-FLOAT, DOUBLE, INT64 = 1, 11, 7
+FLOAT, INT64 = 1, 7
 FLOAT_DATA, INT64_DATA, RAW_DATA, DOUBLE_DATA = 4, 7, 9, 10
 OPSET, IR_VERSION = 17, 8  # read by everything since 2022; LRN and AveragePool are as ever
 SKIPPED = (
@@ -69,10 +69,6 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, list[int]] = field(default_factory=dict)
-
-
-class NotAChain(Exception):
-    """A node that has no row."""
 
 
 def read(path: Path) -> Contents:

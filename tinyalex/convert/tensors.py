@@ -14,6 +14,10 @@ from tinyalex.system.arrays import Array
 BFLOAT16 = "bfloat16"  # the upper half of a float32, which NumPy has no dtype for
 
 
+class NotAChain(Exception):
+    """A layer, or a node of a graph, that has no row."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor in a file.

@@ -15,6 +15,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from abc import abstractmethod
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -111,9 +112,9 @@ class Archive(Storage):
     def head(self, name: str) -> bytes:
         return self._read(name, HEAD)
 
+    @abstractmethod
     def _read(self, name: str, count: int) -> bytes:
         """The first `count` bytes of a member; of -1 all."""
-        raise NotImplementedError
 
 
 def _wrapper(names: list[str], folders: set[str]) -> str:

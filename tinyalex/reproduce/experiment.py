@@ -10,10 +10,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyalex.errors import WriteError
 from tinyalex.figures import canvas
 from tinyalex.runs.config import Config
-from tinyalex.system.files import remedy, write_whole
+from tinyalex.system.files import write_whole, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,14 +106,9 @@ def write(experiment: Experiment, answer: Answer, request: Request, seconds: flo
 
 def write_text(path: Path, text: str) -> None:
     """A file of the results, whole, and its folder. Raises WriteError."""
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode())
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder "
-            "with --output-dir."
-        ) from None
 
 
 def _finite(value: Any) -> Any:

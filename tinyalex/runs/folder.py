@@ -6,18 +6,18 @@ import math
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from tinyalex.errors import CheckpointError, UsageError, WriteError
+from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_file
-from tinyalex.system.files import lock, open_own, remedy, write_whole
+from tinyalex.system.files import lock, open_own, write_whole, writing
 
 # What a run writes before it saves anything, in the order in which it does.
 FIRST_FILES = (
@@ -60,7 +60,7 @@ class RunFolder:
         folder = cls(
             Path(path) if path else _unused(f"{datetime.now():%Y%m%d-%H%M%S}-{architecture}")
         )
-        with _writing(folder.path):
+        with writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             names = sorted(path.name for path in folder.path.iterdir())
         others = _not_of_a_run(folder.path, names)
@@ -108,24 +108,26 @@ class RunFolder:
         """True if a run has saved anything here."""
         return any((self.path / name).exists() for name in ("last.npz", "best.npz"))
 
-    def restore(self, source: Path, state: Checkpoint, say: Callable[[str], None]) -> None:
+    def restore(
+        self, source: Path, state: Checkpoint, moved: bool, say: Callable[[str], None]
+    ) -> None:
         """Make the folder hold the run as it was in the checkpoint `source`, wherever that lies.
 
-        state: the run at that point. The best checkpoint comes first: a run that has last.npz is
-        taken to be complete. The log is cut last: what is too long will be cut again, but what is
-        missing would not be trained again.
+        state: the run at that point. moved: whether its data lie elsewhere than then. The best
+        checkpoint comes first: a run that has last.npz is taken to be complete. The log is cut
+        last: what is too long will be cut again, but what is missing would not be trained again.
         """
         best, last = self.path / "best.npz", self.path / "last.npz"
         before = source.with_name("best.npz")
-        if before.exists():
+        elsewhere = before.resolve() != best.resolve()
+        if before.exists() and (elsewhere or moved):  # else it stays unread: it may be large
             try:
                 older = checkpoint.load(before)
             except CheckpointError as error:
                 say(f"note: {error}")
             else:
                 data = {"data": state.config["data"]}  # moved perhaps; `show` and `eval` look there
-                new = before.resolve() != best.resolve() or older.config | data != older.config
-                if new and older.progress.best == state.progress.best:
+                if older.progress.best == state.progress.best:
                     checkpoint.save(replace(older, config=older.config | data), best)
         if source.resolve() != last.resolve():
             checkpoint.save(state, last)
@@ -145,7 +147,7 @@ class RunFolder:
     def lock(self) -> None:
         """Keep other runs from writing here until `close`, or until this process ends."""
         path = self.path / "lock"
-        with _writing(path):
+        with writing(path):
             file = _locked(path)
         self._unlock = weakref.finalize(self, _unlock, path, file)
 
@@ -155,13 +157,13 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a small file of the run as a whole."""
-        with _writing(self.path / name):
+        with writing(self.path / name):
             write_whole(self.path / name, text.encode())
 
     def record(self, event: str, values: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         with (
-            _writing(self.metrics),
+            writing(self.metrics),
             open(self.metrics, "a", encoding="utf-8", opener=open_own) as file,
         ):
             file.write(json.dumps({"event": event, **values}) + "\n")
@@ -276,15 +278,3 @@ def _unused(name: str) -> Path:
     while path.exists():
         path, number = Path("runs") / f"{name}-{number}", number + 1
     return path
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raise WriteError where a file or folder of a run cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(
-            f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder with "
-            "--output-dir."
-        ) from None

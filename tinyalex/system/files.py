@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tinyalex.errors import WriteError
+
 if sys.platform != "win32":
     import fcntl
 
@@ -56,6 +58,18 @@ def remedy(error: OSError) -> str:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return "You may not write there."
     return "Free some space."
+
+
+@contextmanager
+def writing(path: Path, flag: str = "--output-dir") -> Iterator[None]:
+    """Raise WriteError where a file or folder cannot be written. flag: chooses another."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f"Cannot write {path}: {error.strerror}. {remedy(error)} Or choose another folder with "
+            f"{flag}."
+        ) from None
 
 
 @contextmanager

@@ -181,7 +181,8 @@ def prepare(
         colour=colour,
     )
     if resumed:
-        folder.restore(path, run.state(), say)
+        moved = state.config.get("data") != config.data
+        folder.restore(path, run.state(), moved, say)
     return run
 
 
@@ -197,7 +198,7 @@ def statistics(images: Split, size: int, config: Config) -> tuple[Any, Any]:
 def check_resumed(
     config: Config, path: Path, state: Checkpoint, dataset: Dataset, fingerprint: dict[str, Any]
 ) -> str:
-    """List, in words, of the settings that are others than when the run was saved.
+    """List, in words, the settings that are others than when the run was saved.
 
     Raises DataError, UsageError or CheckpointError if it cannot go on with `config` on `dataset`.
     """
