@@ -10,11 +10,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from tinyalex.system.threads import Threads
 
 PIECES = 4  # at most, and so of cores; with 8 a step takes a twentieth longer on two
 PIECE_BYTES = 1 << 20  # at least: handing less to another thread costs more than it saves
@@ -26,14 +28,14 @@ T = TypeVar("T")
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _blas = ThreadpoolController().select(user_api="blas")
-_threads: ThreadPoolExecutor
+_threads: Threads
 _one_caller: threading.Lock
 
 
 def _begin() -> None:
     """Threads, and the lock of who uses them: both are gone, or held for ever, in a fork."""
     global _threads, _one_caller
-    _threads = ThreadPoolExecutor(PIECES, thread_name_prefix="reference")
+    _threads = Threads(PIECES, thread_name_prefix="reference")
     _one_caller = threading.Lock()
 
 
@@ -76,6 +78,7 @@ def in_pieces(work: Callable[[slice], T], count: int, nbytes: int) -> list[T]:
             helpers.extend(_threads.submit(share, waiting.pop) for _ in pieces[1:_cores])
             share(waiting.popleft)
         finally:
+            waiting.clear()  # empty, unless an interrupt came
             errors = [helper.exception() for helper in helpers]  # waits for each
     for error in filter(None, errors):
         raise error

@@ -6,12 +6,17 @@ without a traceback. Codes 130 and 143 (Ctrl-C, SIGTERM) are the shell's.
 
 import difflib
 from collections.abc import Iterable
+from unicodedata import category
 
 
 class TinyalexError(Exception):
-    """Base of all errors that a user can mend. `exit_code` is what the command returns."""
+    """Base of all errors that a user can mend. `exit_code` is what the command returns.
+
+    program: lines of code to copy, which are printed below the message; mostly none.
+    """
 
     exit_code = 1
+    program = ""
 
 
 class DeviceMemoryError(TinyalexError):
@@ -57,6 +62,27 @@ class WriteError(TinyalexError):
     """The output folder cannot be written."""
 
     exit_code = 6
+
+
+NO_MEMORY = (
+    "There is not enough memory. Give a smaller batch (--batch-size), a smaller network (--arch), "
+    "or end other programs."
+)
+
+
+def printable(text: str) -> str:
+    """Text from a file or its name as a terminal may be given it: controls become escapes.
+
+    So do halves of characters, which file names that are not UTF-8 have. Spaces of all widths stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() or category(c) == "Zs"
+        else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

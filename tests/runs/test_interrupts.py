@@ -156,12 +156,8 @@ def test_a_stop_leaves_no_thread_behind(images, tmp_path, monkeypatch):
     assert not {name for name in new if not name.startswith("reference")}
 
 
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [("RuntimeError('upside down')", "RuntimeError: upside down"), ("MemoryError", "MemoryError")],
-)
 @pytest.mark.slow
-def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(error, told, images, tmp_path):
+def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(images, tmp_path):
     patch = (
         "import threading\n"
         "from tinyalex.data import batches\nfrom tinyalex.data import decode as module\n"
@@ -169,7 +165,7 @@ def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(error, told, ima
         "def fails(*arguments):\n"
         "    seen.append(1)\n"
         "    ours = threading.current_thread() is threading.main_thread()\n"
-        f"    if len(seen) > 40 and not ours: raise {error}\n"
+        "    if len(seen) > 40 and not ours: raise RuntimeError('upside down')\n"
         "    return decode(*arguments)\n"
         "module.decode, batches.KEEP_BYTES = fails, 0\n"
     )
@@ -178,7 +174,7 @@ def test_a_loader_thread_that_fails_ends_the_run_with_its_cause(error, told, ima
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert time.monotonic() - began < 30
-    assert err.splitlines()[-1] == told
+    assert err.splitlines()[-1] == "RuntimeError: upside down"
     assert "in fails" in err  # where it comes from
 
 

@@ -8,6 +8,7 @@ import pytest
 from runs import begun, pictures, records, refused, saved, trained
 
 from tinyalex.cli.parser import main
+from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config
 from tinyalex.runs.folder import RunFolder
 
@@ -51,7 +52,7 @@ DAMAGED = {
 @pytest.mark.slow
 def test_a_damaged_line_costs_itself_and_is_told_of(name, config, log, capsys):
     lines = log.read_bytes().splitlines()
-    log.write_bytes(b"\n".join([*lines[:2], DAMAGED[name], *lines[3:], b""]))
+    log.write_bytes(b"\n".join([lines[0], DAMAGED[name], *lines[2:], b""]))
     assert main(["show", "curves", str(log.parent)]) == 0
     assert "damaged lines, which are left out: 1." in capsys.readouterr().err
     said = []
@@ -59,14 +60,33 @@ def test_a_damaged_line_costs_itself_and_is_told_of(name, config, log, capsys):
     assert [line for line in said if line.startswith("note: ")] == [
         f"note: {log} has damaged lines, which are left out: 1."
     ]
-    assert log.read_bytes().splitlines() == [*lines[:2], *lines[3:]]
+    assert log.read_bytes().splitlines() == [lines[0], *lines[2:]]
 
 
-def test_a_log_that_is_gone_is_told_of(config, log):
+def test_a_log_that_is_gone_is_told_of_and_keeps_the_epochs(config, log):
+    """A checkpoint has the records of all finished epochs."""
+    epochs = [line for line in log.read_bytes().splitlines() if b'"epoch", ' in line]
     log.unlink()
     said = []
     begun(config, log.with_name("last.npz"), said.append).folder.close()
     assert f"note: There is no {log}: the log begins anew." in said
+    assert log.read_bytes().splitlines() == epochs
+    assert len(epochs) == 2
+
+
+def test_a_best_epoch_ahead_of_the_last_checkpoint_loses_no_line(config, log):
+    """Killed between the two saves, resumed from last.npz, killed again, resumed from best.npz."""
+    whole, last, best = log.read_bytes(), log.with_name("last.npz"), log.with_name("best.npz")
+    ahead = checkpoint.load(last)
+    assert ahead.progress.batch == 0
+    checkpoint.save(ahead, best)
+    ahead.progress.epoch, ahead.progress.batch = 1, 2  # before the second epoch was recorded
+    del ahead.progress.history[1:]
+    checkpoint.save(ahead, last)
+    begun(config, last).folder.close()
+    assert log.read_bytes() != whole
+    begun(config, best).folder.close()
+    assert log.read_bytes() == whole
 
 
 def test_a_last_line_that_a_crash_cut_is_no_damage(config, log):

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from tinyalex.errors import DataError, UsageError
+from tinyalex.errors import DataError, UsageError, printable
 from tinyalex.net.presets import ARCHITECTURES, check_towers, get_architecture
 from tinyalex.runs.config import Config, from_file, from_mapping
 
@@ -90,14 +90,14 @@ def do_predict(arguments: argparse.Namespace) -> int:
         try:
             answers = network.predict(path, arguments.topk, arguments.crops)
         except DataError as error:  # the others may still be answered; the exit code tells
-            print(f"tinyalex: {error}", file=sys.stderr)
+            print(f"tinyalex: {printable(str(error))}", file=sys.stderr)
             failed = error.exit_code
             continue
         if arguments.json:
             named = [{"class": title, "probability": round(p, 6)} for title, p in answers]
             print(json.dumps({"image": path, "predictions": named}))
         else:
-            print(path)
+            print(printable(path))
             for title, probability in answers:
                 print(f"  {100 * probability:6.2f} %  {title}")
     return failed
@@ -254,7 +254,7 @@ def do_show(arguments: argparse.Namespace) -> None:
         _check_replaceable(path)
     if arguments.what == "curves":
         if folder.metrics.exists() and (damage := folder.damage()):
-            print(f"tinyalex: {damage}", file=sys.stderr)
+            print(f"tinyalex: {printable(damage)}", file=sys.stderr)
         figure = draw.curves(folder)
     else:
         checkpoints, networks = load_networks([arguments.source])
@@ -264,7 +264,7 @@ def do_show(arguments: argparse.Namespace) -> None:
             dataset = open_data_of(checkpoints, arguments.data)
             figure = getattr(draw, arguments.what)(networks[0], dataset, arguments.workers)
     canvas.save(figure, path)
-    print(path)
+    print(printable(str(path)))
 
 
 def _check_replaceable(path: Path) -> None:
@@ -312,7 +312,7 @@ def do_data_pack(arguments: argparse.Namespace) -> None:
     if packed:
         fitting = [n for n, a in ARCHITECTURES.items() if a.data.image_size <= arguments.size]
         network = f" --arch {fitting[0]}" if fitting and "alexnet" not in fitting else ""
-        print(f"Next: tinyalex train --data {arguments.output}{network}")
+        print(f"Next: tinyalex train --data {printable(arguments.output)}{network}")
 
 
 def do_data_check(arguments: argparse.Namespace) -> int:
@@ -329,7 +329,7 @@ def do_data_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report) | {"usable": report.usable}))
     else:
-        print("\n".join(report.lines()))
+        print("\n".join(map(printable, report.lines())))
     return 0 if report.usable else DataError.exit_code
 
 

@@ -8,10 +8,10 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from tinyalex.cli import commands
-from tinyalex.errors import TinyalexError, UsageError, nearest
+from tinyalex.errors import NO_MEMORY, TinyalexError, UsageError, WriteError, nearest, printable
 from tinyalex.net.presets import ARCHITECTURES, Recipe
 from tinyalex.runs.config import ON_BAD_IMAGE, Config
 from tinyalex.system.backends import BACKENDS, PRECISIONS
@@ -32,6 +32,10 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         help = super().format_help()
         return help if self.more is None else f"{help}\n{self.more()}\n"
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help, and do not swallow what goes wrong in that, as argparse would."""
+        (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         hint = ""
@@ -75,16 +79,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = arguments.run(arguments)
         sys.stdout.flush()
     except TinyalexError as error:
-        print(f"tinyalex: {error}", file=sys.stderr)
-        return error.exit_code
+        return _told(str(error), error.exit_code, error.program)
+    except MemoryError:
+        return _told(NO_MEMORY, TinyalexError.exit_code)
     except KeyboardInterrupt:
-        print("tinyalex: stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader, `| head` say, has had enough. Nothing may be flushed into the pipe any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _told("stopped", 128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader, `| head` say, has had enough
+        _give_up(sys.stdout)
         return 128 + 13  # SIGPIPE, which Windows does not name
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _give_up(sys.stdout)
+        return _told(f"Cannot write the output: {error.strerror}.", WriteError.exit_code)
     return int(code or 0)
+
+
+def _told(text: str, code: int, program: str = "") -> int:
+    """The exit code, after saying why; where the terminal has gone, without."""
+    try:
+        for line in (f"tinyalex: {text}", *program.splitlines()):
+            print(printable(line), file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:
+        _give_up(sys.stdout, sys.stderr)
+    return code
+
+
+def _give_up(*streams: TextIO) -> None:
+    """Let what was not written vanish: at its end Python would try again, and fail with 120."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parser() -> Parser:

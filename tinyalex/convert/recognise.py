@@ -140,11 +140,13 @@ def refuse_foreign(path: Path, kind: str) -> None:
     if kind in FOREIGN:
         foreign = FOREIGN[kind]
         lines = foreign.lines.replace("FILE", str(path)).replace("FOLDER", str(path.parent))
-        raise CheckpointError(
+        then = "pth" if kind == "torchscript" else "safetensors --arch A"
+        error = CheckpointError(
             f"{path} is {foreign.kind}, and is not read here. With the program that wrote it, "
-            f"these lines make a file that is:\n\n{lines}\n\nThen: tinyalex import weights."
-            f"{'pth' if kind == 'torchscript' else 'safetensors --arch A'} -o RUN"
+            "these lines make a file that is:"
         )
+        error.program = f"\n{lines}\n\nThen: tinyalex import weights.{then} -o RUN"
+        raise error
 
 
 def _of_zip(path: Path) -> str:

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tinyalex.data.dataset import Split
 from tinyalex.data.parallel import in_order
 from tinyalex.seeds import ORDER, SAMPLE
+from tinyalex.system.threads import Threads
 
 _AHEAD = 2  # batches under way while one is used
 KEEP_BYTES = 2**30
@@ -74,7 +75,7 @@ def batches(
             part.result()
         return Batch(images, split.labels[chunk], perf_counter() - begin)
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+    with Threads(workers, thread_name_prefix="decode") as pool:
         try:
             for chunk in chunks:
                 images = np.empty((len(chunk), *shape), np.uint8)

@@ -124,7 +124,7 @@ def decode(
             if parts and parts.fault:
                 raise ValueError(f"it is damaged: {parts.fault}")
             return centre_square(_rgb(image, white_is_zero), size)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Image.DecompressionBombError as cause:
         raise DataError(f"{name} is too large: {cause} Make it smaller.") from cause

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tinyalex.data.decode import Decoder
 from tinyalex.data.storage import Storage
+from tinyalex.errors import printable
 
 Pixels = npt.NDArray[np.uint8]
 Groups = dict[str, list[str]]  # class -> the names of its images, in order
@@ -86,13 +87,6 @@ def reading_order(groups: Groups, source: Files) -> list[tuple[str, str]]:
     """The class and the name of each image, in the order in which all are to be read."""
     images = [(label, name) for label, group in groups.items() for name in group]
     return sorted(images, key=lambda image: image[1]) if source.sequential else images
-
-
-def printable(name: str) -> str:
-    """File names need not be UTF-8; what cannot be printed is shown as an escape."""
-    if name.isascii():
-        return name
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def count_of(images: Collection[object]) -> str:

@@ -19,7 +19,7 @@ from tinyalex.data.layout import Groups, Images, Layout, Source, count_of, liste
 from tinyalex.data.mounts import mounted, open_storage
 from tinyalex.data.storage import Storage
 from tinyalex.data.unreadable import without_bad_images
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, printable
 
 
 def open_dataset(
@@ -79,9 +79,9 @@ def open_dataset(
             else "There are no validation images: no class has a second image to hold out."
         )
     return Dataset(
-        name=path.resolve().name,
+        name=printable(path.resolve().name),
         classes=tuple(classes),
-        titles=tuple(layout.titles.get(name, name) for name in classes),
+        titles=tuple(printable(layout.titles.get(name, name)) for name in classes),
         train=_split(train, classes, layout.source),
         val=_split(val, classes, layout.source) if val else None,
         notes=tuple(notes),

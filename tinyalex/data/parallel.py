@@ -2,8 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from threading import Event
 from typing import TypeVar
+
+from tinyalex.system.threads import Threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,10 +28,12 @@ def in_order(
         return
 
     def handful(first: int) -> list[Result]:
-        return [work(item) for item in items[first : first + _TOGETHER]]
+        some = items[first : first + _TOGETHER]
+        return [work(item) for item in some if not stop.is_set()]
 
+    stop = Event()
     under_way: deque[Future[list[Result]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+    with Threads(workers, thread_name_prefix="decode") as pool:
         try:
             for first in range(0, len(items), _TOGETHER):
                 under_way.append(pool.submit(handful, first))
@@ -37,4 +42,5 @@ def in_order(
             while under_way:
                 yield from under_way.popleft().result()
         finally:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printable, reading_order
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, reading_order
 from tinyalex.data.parallel import in_order
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, printable
 
 _SCAN_THREADS = 4
 

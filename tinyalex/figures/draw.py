@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyalex.data.batches import Indices, read_images
 from tinyalex.data.dataset import Dataset
-from tinyalex.errors import UsageError
+from tinyalex.errors import UsageError, printable
 from tinyalex.figures import canvas, run_figures, unit_figures
 from tinyalex.measure.evaluate import confusion as count_confusions
 from tinyalex.measure.evaluate import measured_on, probabilities
@@ -41,7 +41,7 @@ def curves(folder: RunFolder) -> Figure:
                 "run was trained in, or copy the file from there."
             )
     config = from_file(folder.path / "config.toml", Config())
-    images = Path(config.data).name if config.data else "shapes"
+    images = printable(Path(config.data).name) if config.data else "shapes"
     return run_figures.curves(folder.records(), f"{config.arch} on {images}")
 
 

@@ -17,12 +17,14 @@ NO_FACTORS: Mapping[str, float] = MappingProxyType({})
 class SGD:
     """The paper's update over all parameters of a network. The formula: `sgd_update`.
 
-    velocities: one array per parameter, of its shape, copied; zeros at the start.
+    velocities: one array per parameter, of its shape, copied; zeros at the start. updating: whether
+    an update has begun and not ended, so that some parameters have moved and others have not.
     """
 
     def __init__(self, network: Network, recipe: Recipe, velocities: Mapping[str, Any]) -> None:
         self.network = network
         self.recipe = recipe
+        self.updating = False
         self.velocities = {
             name: network.ops.asarray(np.array(v), role_of(name, network.architecture))
             for name, v in velocities.items()
@@ -43,6 +45,7 @@ class SGD:
         its velocity.
         """
         names = [name for name in self.network.parameters if factors.get(name, 1) != 0]
+        self.updating = True
         self.network.ops.sgd_update(
             [self.network.parameters[name] for name in names],
             [gradients[name] for name in names],
@@ -51,3 +54,4 @@ class SGD:
             self.recipe.momentum,
             [self.decays[name] for name in names],
         )
+        self.updating = False

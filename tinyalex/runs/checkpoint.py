@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from tinyalex.errors import CheckpointError, WriteError
+from tinyalex.errors import CheckpointError, WriteError, printable
 from tinyalex.net.presets import Architecture
 from tinyalex.runs import checkpoint_reader
 from tinyalex.runs.network_json import as_json, is_preset
@@ -182,14 +182,14 @@ def _read(path: Path) -> Checkpoint:
     return Checkpoint(
         network=network,
         classes=tuple(meta["classes"]),
-        titles=tuple(meta["titles"]),
+        titles=tuple(map(printable, meta["titles"])),
         config={"decoding": 1, **meta["config"]},  # runs of before the setting read JPEGs whole
         progress=progress,
         parameters=_under("parameter/", arrays),
         velocities=_under("velocity/", arrays),
         mean=arrays["mean"],
         colour=arrays["colour"],
-        machine=meta.get("machine", {}),
+        machine={part: printable(was) for part, was in meta.get("machine", {}).items()},
         data=meta.get("data", {}),
     )
 

@@ -17,6 +17,7 @@ from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_file
+from tinyalex.runs.progress import Progress
 from tinyalex.system.files import lock, open_own, write_whole, writing
 
 # What a run writes before it saves anything, in the order in which it does.
@@ -131,15 +132,23 @@ class RunFolder:
                     checkpoint.save(replace(older, config=older.config | data), best)
         if source.resolve() != last.resolve():
             checkpoint.save(state, last)
-        self.forget(state.progress.step, state.progress.epoch)
+        self.forget(state.progress)
 
-    def forget(self, step: int, epoch: int) -> None:
-        """Cut off the log what a run that is resumed at `step` and `epoch` will record again."""
-        self._write_log(
+    def forget(self, progress: Progress) -> None:
+        """Cut off the log what a run that is resumed at `progress` will record again.
+
+        Epochs that it has finished and the log lacks are put back: a line may be damaged, or have
+        been cut off when the run was resumed from a checkpoint older than this one.
+        """
+        log = [
             record
             for record in self.records()
-            if record["step"] <= step and (record["event"] == "step" or record["epoch"] <= epoch)
-        )
+            if record["step"] <= progress.step
+            and (record["event"] == "step" or record["epoch"] <= progress.epoch)
+        ]
+        there = {record["epoch"] for record in log if record["event"] == "epoch"}
+        log += [{"event": "epoch", **r} for r in progress.history if r["epoch"] not in there]
+        self._write_log(sorted(log, key=lambda record: record["step"]))
 
     def _write_log(self, records: Iterable[Mapping[str, Any]]) -> None:
         self.write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))

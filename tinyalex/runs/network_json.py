@@ -42,6 +42,8 @@ def from_json(name: str, values: Mapping[str, Any]) -> Architecture:
 
     They may come from anybody: each must be of its field's type, and no layer may be huge.
     """
+    if not name.isprintable():
+        raise ValueError("its network's name has control characters")
     rows = [_row(dict(row)) for row in values["rows"][: ROWS + 1]]
     recipe = _checked(Recipe, values["recipe"])
     architecture = Architecture(name, str(values["source"]), tuple(rows), recipe)

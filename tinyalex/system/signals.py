@@ -15,23 +15,31 @@ class StoppedBySignal(TinyalexError):
         self.exit_code = 128 + number
 
 
-class Stop:
-    """Record of the first SIGINT or SIGTERM, at which the loop looks after each step.
+AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+# A lost terminal's, which comes twice, from the system and from the shell; and what Slurm sends
+# before a job's time is over. Windows has neither.
+ONCE = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
-    A second one ends the process at once.
+
+class Stop:
+    """Record of the first signal, at which the loop looks after each step.
+
+    SIGINT, SIGTERM, SIGUSR1, and SIGHUP unless it is ignored, as by nohup. A second SIGINT or
+    SIGTERM ends the process at once.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     def __enter__(self) -> Self:
-        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
+        caught = (*AT_ONCE, *(n for n in ONCE if signal.getsignal(n) != signal.SIG_IGN))
+        self._before = {n: signal.signal(n, self._receive) for n in caught}
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         for n in self._before:
-            signal.signal(n, signal.SIG_DFL)
+            signal.signal(n, signal.SIG_DFL if n in AT_ONCE else signal.SIG_IGN)
 
     def __exit__(self, *raised: object) -> None:
         for n, handler in self._before.items():

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyalex.data.batches import batches, epoch_order
-from tinyalex.errors import DataError, DeviceMemoryError, DivergedError
+from tinyalex.errors import DataError, DeviceMemoryError, DivergedError, printable
 from tinyalex.judge.compare import audit
 from tinyalex.measure.evaluate import evaluate
 from tinyalex.net.draws import training_draws
@@ -31,28 +31,31 @@ def train(
 ) -> None:
     """Train to the last epoch or step.
 
-    Save before stopping on a signal, bad data or a GPU's full memory; any other failure loses at
-    most `recorder.SAVE_SECONDS` of work. say: prints a line. after_epoch: hears the record of each
-    finished epoch, and ends the run by answering True.
+    Save before stopping on a signal, bad data, full memory or an output that takes no more; any
+    other failure loses at most `recorder.SAVE_SECONDS` of work. say: prints a line. after_epoch:
+    hears the record of each finished epoch, and ends the run by answering True.
     """
     with closing(run.folder), Stop() as stop, np.errstate(all="ignore"):  # `diverged` tells more
         recorder = Recorder(run, stop, say)
-        for line in messages.introduction(run):
-            say(line)
         try:
+            for line in messages.introduction(run):
+                say(printable(line))
             while not run.finished:
                 meter = train_epoch(run, recorder)
                 if run.progress.batch == run.epoch_batches:
                     record = finish_epoch(run, recorder, meter)
                     if after_epoch(record):
                         break
-        except (DataError, DeviceMemoryError) as error:
-            recorder.save()
+        except (DataError, DeviceMemoryError, MemoryError, OSError) as error:
+            if not run.sgd.updating:
+                recorder.save()
+            if isinstance(error, BrokenPipeError):  # the reader has had enough
+                raise
             raise messages.ended_early(error, run) from None
         recorder.save()
         recorder.draw()
         for line in messages.conclusion(run):
-            say(line)
+            say(printable(line))
 
 
 def train_epoch(run: Run, recorder: Recorder) -> Meter:

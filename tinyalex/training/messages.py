@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from tinyalex.errors import DataError, DeviceMemoryError, DivergedError, TinyalexError
+from tinyalex.errors import (
+    NO_MEMORY,
+    DataError,
+    DeviceMemoryError,
+    DivergedError,
+    TinyalexError,
+    WriteError,
+)
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 from tinyalex.reports.summary import gpu_bytes
@@ -108,12 +115,21 @@ def how_to_continue(run: Run) -> str:
     )
 
 
-def ended_early(error: DataError | DeviceMemoryError, run: Run) -> TinyalexError:
-    """The error of a run that bad data or a GPU's full memory has ended, and that is saved."""
+def ended_early(
+    error: DataError | DeviceMemoryError | MemoryError | OSError, run: Run
+) -> TinyalexError:
+    """The error of a run that was ended from outside, and is saved unless an update was cut."""
+    further = how_to_continue(run)
+    if run.sgd.updating:
+        further = f"What was saved before in {run.folder.path} is untouched."
     if isinstance(error, DataError):
-        return DataError(f"{error} {how_to_continue(run)}")
+        return DataError(f"{error} {further}")
+    if isinstance(error, OSError):
+        return WriteError(f"Cannot write the output: {error.strerror}. {further}")
+    if isinstance(error, MemoryError):
+        return TinyalexError(f"{NO_MEMORY} {further}")
     remedy = what_fits(error, run.architecture, len(run.config.devices))
-    return TinyalexError(f"{error} {remedy} {how_to_continue(run)}")
+    return TinyalexError(f"{error} {remedy} {further}")
 
 
 def diverged(what: str, run: Run) -> DivergedError:

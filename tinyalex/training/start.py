@@ -14,7 +14,7 @@ from tinyalex.data import open_data
 from tinyalex.data.batches import MEAN_IMAGES, keep_in_memory, mean_and_colour
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.data.fingerprint import contents, differences
-from tinyalex.errors import CheckpointError, DataError, UsageError
+from tinyalex.errors import CheckpointError, DataError, UsageError, printable
 from tinyalex.net.draws import initial_parameters
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
@@ -151,7 +151,7 @@ def prepare(
         damage = RunFolder(path.parent).damage()
         folder = RunFolder.resume(path.parent, config.output_dir, settings)
         if changed:
-            say(f"changed: {changed}")
+            say(f"changed: {printable(changed)}")
         for note in filter(None, (damage, checkpoints.computed_elsewhere(state))):
             say(f"note: {note}")
         weights, velocities = state.parameters, state.velocities

@@ -16,12 +16,12 @@ from tinyalex.data.checking.file_quirks import ODDITIES, oddities
 from tinyalex.data.checking.report import SHOWN_CLASSES, Count, Example, Finding, Report
 from tinyalex.data.decode import Decoder
 from tinyalex.data.formats.packed import AGAIN, check_size, digest, read_entries, read_manifest
-from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printable, reading_order
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, reading_order
 from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, matched, recognise
 from tinyalex.data.parallel import in_order
 from tinyalex.data.unreadable import too_many
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, printable
 
 _SIZE = 32  # to which images are decoded here: only whether they can be decoded matters
 

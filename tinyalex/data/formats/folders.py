@@ -18,10 +18,10 @@ from tinyalex.data.formats.depth import check_depth
 from tinyalex.data.formats.flat import Answers, by_wordnet_id
 from tinyalex.data.formats.misplaced import check_one_class, check_whole_sets, refuse_no_classes
 from tinyalex.data.formats.tree import Tree, split_folders, suffixes
-from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, printable
+from tinyalex.data.layout import Files, Groups, Layout, count_of, listed
 from tinyalex.data.splits import NAMES, split_named
 from tinyalex.data.storage import Storage
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, printable
 
 _WNID, _NO_DIGITS = re.compile(r"n\d{8}"), re.compile(r"\D+")
 _OFFICIAL = re.compile(

@@ -23,7 +23,7 @@ from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, recognise
 from tinyalex.data.packing.writing import Writer, busy
 from tinyalex.data.unreadable import note_on
-from tinyalex.errors import DataError, UsageError, WriteError
+from tinyalex.errors import DataError, UsageError, WriteError, printable
 from tinyalex.system.files import remedy, write_whole
 
 SIZE = 256  # Krizhevsky's
@@ -63,10 +63,11 @@ def pack(
     check_trainable(storage, layout.train)
     splits = {"train": layout.train} | ({"val": layout.val} if layout.val else {})
     total = " and ".join(f"{count_of(names_in(split))} in {name}" for name, split in splits.items())
-    say(f"{path.resolve().name}: {total}, {len(layout.train)} classes, to {size} x {size} pixels")
+    name = printable(path.resolve().name)
+    say(f"{name}: {total}, {len(layout.train)} classes, to {size} x {size} pixels")
     try:
         if (target / PACK).exists():
-            say(f"{target} is a finished pack already.")
+            say(f"{printable(str(target))} is a finished pack already.")
             return False
         if begun is None:
             target.mkdir(parents=True, exist_ok=True)

@@ -18,10 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tinyalex.data.formats.packed import Entry, hashed
-from tinyalex.data.layout import Files, Groups, Pixels, printable, reading_order
+from tinyalex.data.layout import Files, Groups, Pixels, reading_order
 from tinyalex.data.parallel import in_order
 from tinyalex.data.unreadable import check_not_too_many
-from tinyalex.errors import DataError, UsageError
+from tinyalex.errors import DataError, UsageError, printable
 from tinyalex.system.files import lock, open_own, sync_folder
 
 COMMIT_SECONDS = 1.0
