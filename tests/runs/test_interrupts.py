@@ -74,7 +74,8 @@ def attacked(tmp_path, count, *names):
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, tell):
     found = attacked(tmp_path, KILLS, "SIGKILL")
     tell(
-        "killed {signals} times in {runs} runs, {went_back} times back at the best, {seconds} s, "
+        "killed {signals} times in {runs} runs, {went_back} times back at the best, {moved} times "
+        "resumed elsewhere, {seconds} s, "
         "{landed}".format(**found)
     )
     assert found["signals"] >= min(KILLS, 10)

@@ -6,7 +6,7 @@ The trainer is imported once and each attempt is a fork of this process, which t
 no second thread. The child writes a letter into a pipe whenever another part of the run begins; the
 parent waits for some part, and a little longer, and sends a signal. Then the checkpoint must load
 and the log be sound, and the run is continued, now and then from its best checkpoint, which is an
-earlier one. One that comes to its end must have come to what an uninterrupted run comes to. Ends
+earlier one, and now and then in another folder. One that comes to its end must have come to what an uninterrupted run comes to. Ends
 after COUNT signals or SECONDS, and prints its counts as JSON.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ PARTS = {"begin": 0.03, "train": 0.02, "save": 0.008, "epoch": 0.02, "draw": 0.3
 FLAGS = ["--arch", "mini", "-b", "8", "--epochs", "3", "-p", "1", "--backend", "reference"]
 STEPS = 9  # of 3 epochs with 21 images
 GO_BACK = 0.2  # how often a run that is to be killed is continued from its best checkpoint
+MOVE = 0.3  # and how often in another folder
 LEFT_BEHIND = 99  # the exit code of a child that would leave threads or processes
 
 
@@ -90,20 +92,29 @@ class Harness:
         self.data = pictures(folder / "pictures", train=7, val=2)
         self.folder, self.runs, self.random = folder, 0, random.Random(seed)
         self.numbers, self.landed, self.slowest = numbers, Counter[str](), 0.0
-        self.went_back = 0
+        self.went_back = self.moved = self.place = 0
         self.expected = self.end_run()
 
     @property
     def run(self) -> Path:
         """The folder of the run at hand."""
-        return self.folder / str(self.runs)
+        return self.folder / f"{self.runs}-{self.place}"
 
-    def started(self, draw: bool, name: str = "last.npz") -> tuple[int, int]:
-        """Begins or continues the run in a child: its process and the pipe with its letters."""
+    @property
+    def latest(self) -> Path:
+        """The checkpoint to go on from: the last, or the best where a kill came between them."""
+        last, best = self.run / "last.npz", self.run / "best.npz"
+        return best if best.exists() and not last.exists() else last
+
+    def started(self, draw: bool, source: Path) -> tuple[int, int]:
+        """Begins the run in a child, or continues it there from the checkpoint `source` if it is.
+
+        Its process and the pipe with its letters.
+        """
         argv = ["train", "--data", str(self.data), *FLAGS, "--output-dir", str(self.run)]
-        if (self.run / name).exists():
-            argv = ["train", "--resume", str(self.run / name)]
-        source, marks = os.pipe()
+        if source.exists():
+            argv = ["train", "--resume", str(source), "--output-dir", str(self.run)]
+        letters, marks = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
@@ -113,7 +124,7 @@ class Harness:
             finally:
                 os._exit(1)
         os.close(marks)
-        return pid, source
+        return pid, letters
 
     def attempt(self, number: int, step: int) -> tuple[int, int]:
         """Begins or continues the run and sends it the signal.
@@ -125,13 +136,16 @@ class Harness:
         kill = number == signal.SIGKILL
         part = self.random.choice([part for part in PARTS if kill or part != "draw"])
         times = self.random.randint(1, 4) if part in ("train", "save") else 1
-        best = self.run / "best.npz"
+        begin, best = self.latest, self.run / "best.npz"
         if kill and best.exists() and self.random.random() < GO_BACK:
-            step = min(step, checkpoint.load(best).progress.step)
-            pid, source = self.started(part == "draw", best.name)
+            begin = best
             self.went_back += 1
-        else:
-            pid, source = self.started(draw=part == "draw")
+        if begin == best:
+            step = min(step, checkpoint.load(begin).progress.step)
+        if kill and begin.exists() and self.random.random() < MOVE:
+            self.place += 1
+            self.moved += 1
+        pid, source = self.started(part == "draw", begin)
         letters = ""
         while letters.count(part[0]) < times and (letter := os.read(source, 1).decode()):
             letters += letter
@@ -150,11 +164,17 @@ class Harness:
                 self.slowest = max(self.slowest, time.perf_counter() - sent)
             unheard = kill or letters[-1] == "b"  # nothing handles it then, and nothing is to save
             assert stopped or unheard, (letters, status)
+        if begin.exists() and self.run != begin.parent:
+            if not self.latest.exists():  # nothing was saved there yet: it is abandoned
+                shutil.rmtree(self.run, ignore_errors=True)
+                self.place -= 1
+            elif self.latest.name == "best.npz":  # what came after it still lies where it was
+                step = min(step, checkpoint.load(self.latest).progress.step)
         return status, step
 
     def check(self, status: int, step: int) -> int:
         """What must hold after each attempt. step: where it began at least; what is saved now."""
-        last, steps, trained = self.run / "last.npz", [], []
+        last, steps, trained = self.latest, [], []
         if step or last.exists():
             now = checkpoint.load(last).progress.step
             assert now >= step, f"{last} went back from step {step} to {now}"
@@ -186,12 +206,12 @@ class Harness:
 
     def end_run(self) -> list[Any]:
         """Lets the run come to its end, if it has not; then the next one."""
-        pid, source = self.started(draw=False)
+        pid, source = self.started(False, self.latest)
         _, status = os.waitpid(pid, 0)
         os.close(source)
         assert status == 0, f"{self.run} ended with {os.waitstatus_to_exitcode(status)}"
         found = self.outcome(self.run)
-        self.runs += 1
+        self.runs, self.place = self.runs + 1, 0
         return found
 
     def kill(self, count: int, seconds: float) -> dict[str, Any]:
@@ -208,6 +228,7 @@ class Harness:
             "signals": self.landed.total(),
             "runs": self.runs - 1,
             "went_back": self.went_back,
+            "moved": self.moved,
             "landed": {part: self.landed[part[0]] for part in PARTS},
             "slowest": round(self.slowest, 2),
             "seconds": round(time.monotonic() - began, 1),
