@@ -1,5 +1,6 @@
 """Whatever happens to output, terminal or memory: a run ends saved, and with one paragraph."""
 
+import os
 import re
 import signal
 import subprocess
@@ -135,6 +136,24 @@ def test_a_memory_limit_ends_a_run_saved(
     argv = ["train", "--resume", folder, "--max-steps", "9"]
     refused(capsys, 1, "not enough memory", further, argv=argv)
     assert checkpoint.load(folder / "last.npz").progress.step == saved
+
+
+def test_a_pack_that_gets_shorter_ends_a_run_saved(images, tmp_path, monkeypatch, capsys):
+    """A mapped file would end the process with SIGBUS, and without a word."""
+    pack, between_steps = tmp_path / "pack", recorder.Recorder.between_steps
+    assert main(["data", "pack", str(images), "-o", str(pack), "--size", "32"]) == 0
+
+    def soon(self):
+        between_steps(self)
+        if self.run.progress.step == 2:
+            os.truncate(pack / "train.rgb", 5000)
+
+    monkeypatch.setattr(recorder.Recorder, "between_steps", soon)
+    capsys.readouterr()
+    argv = train(pack, tmp_path / "run")
+    told = "train.rgb has become shorter", "All is saved up to step"
+    refused(capsys, 4, *told, argv=argv)
+    assert checkpoint.load(tmp_path / "run" / "last.npz").progress.step >= 2
 
 
 def test_no_thread_to_be_had_is_no_memory():

@@ -6,8 +6,8 @@ The trainer is imported once and each attempt is a fork of this process, which t
 no second thread. The child writes a letter into a pipe whenever another part of the run begins; the
 parent waits for some part, and a little longer, and sends a signal. Then the checkpoint must load
 and the log be sound, and the run is continued, now and then from its best checkpoint, which is an
-earlier one, and now and then in another folder. One that comes to its end must have come to what an uninterrupted run comes to. Ends
-after COUNT signals or SECONDS, and prints its counts as JSON.
+earlier one, and now and then in another folder. One that comes to its end must have come to what an
+uninterrupted run comes to. Ends after COUNT signals or SECONDS, and prints its counts as JSON.
 """
 
 from __future__ import annotations

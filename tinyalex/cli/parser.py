@@ -365,7 +365,7 @@ def _data(command: Command) -> None:
     )
     sub = nested(
         "pack",
-        "decode, crop and resize all images once, into one file that is mapped",
+        "decode, crop and resize all images once, into one file",
         commands.do_data_pack,
     )
     sub.add_argument("source", metavar="SRC", help="folder, .zip or .tar of images")

@@ -90,7 +90,7 @@ def open_dataset(
 
 def _split(groups: Groups, classes: Sequence[str], source: Source) -> Split:
     images = Images(groups, classes, source)
-    return source.mapped(images) if isinstance(source, Rows) else images
+    return source.unshrunk(images) if isinstance(source, Rows) else images
 
 
 def recognise(

@@ -1,4 +1,4 @@
-"""A packed data set: every image decoded, cropped and resized once, in one file that is mapped.
+"""A packed data set: every image decoded, cropped and resized once, in one file.
 
     pack.json     what this is, the classes, the rule by which pictures were decoded (of packs that
                   do not say it, 1), and the size and SHA-256 of each of the other files
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tinyalex.data.batches import Mapped
+from tinyalex.data.batches import Decoded, PixelFile
 from tinyalex.data.dataset import Split
 from tinyalex.data.decode import centre_square
 from tinyalex.data.layout import Groups, Images, Layout, Pixels
@@ -39,27 +39,26 @@ Entry = dict[str, Any]  # a line of train.jsonl: class, name, bytes, sha256; lef
 
 @dataclass(frozen=True)
 class Rows:
-    """A Source whose images are rows of mapped files, and are shrunk as they are read.
+    """A Source whose images are rows of files, and are shrunk as they are read.
 
-    files: uint8 (N, packed size, packed size, 3) each. row: in which file and row an image is.
-    size: of what `read` gives.
+    row: in which file and row an image is. size: of what `read` gives.
     """
 
-    files: tuple[Pixels, ...]
+    files: tuple[PixelFile, ...]
     row: dict[str, tuple[int, int]]
     size: int
 
     def read(self, name: str) -> Pixels:
         file, row = self.row[name]
-        return centre_square(Image.fromarray(self.files[file][row]), self.size)
+        return centre_square(Image.fromarray(self.files[file].read(row)), self.size)
 
-    def mapped(self, images: Images) -> Split:
+    def unshrunk(self, images: Images) -> Split:
         """`images`, of this source; where nothing is to be shrunk, as the rows themselves."""
         places = [self.row[name] for name in images.members]
-        if not places or self.files[0].shape[1] != self.size:
+        if not places or self.files[0].size != self.size:
             return images
         pixels = self.files[places[0][0]]  # a split never comes from two files
-        return Mapped(images.labels, images.names, pixels, np.array([row for _, row in places]))
+        return Decoded(images.labels, images.names, pixels, np.array([row for _, row in places]))
 
 
 def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
@@ -82,17 +81,14 @@ def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
         notes.append(f"The images are packed at {side} pixels, and shrunk to {size}.")
     groups: dict[str, Groups] = {split: {} for split in manifest["splits"]}
     row: dict[str, tuple[int, int]] = {}
-    files: list[Pixels] = []
+    files: list[PixelFile] = []
     for file, (split, classes) in enumerate(groups.items()):
         check_size(storage.path, f"{split}.rgb", manifest)
         entries = read_entries(storage, split, manifest)
         for index, entry in enumerate(entries):
             classes.setdefault(entry["class"], []).append(entry["name"])
             row[entry["name"]] = file, index
-        if entries:  # else the file is empty, and cannot be mapped
-            pixels = np.memmap(storage.path / f"{split}.rgb", np.uint8, mode="r")
-            # A plain array of the same memory: to take a row of a memmap is slow.
-            files.append(np.asarray(pixels).reshape(-1, side, side, 3))
+        files.append(PixelFile(storage.path / f"{split}.rgb", side))
     source = Rows(tuple(files), row, size)
     # Not always packed class by class: see `reading_order`.
     splits = {split: dict(sorted(classes.items())) for split, classes in groups.items()}
@@ -102,7 +98,7 @@ def packed(storage: Storage, size: int, notes: list[str]) -> Layout | None:
 def read_manifest(storage: Storage) -> dict[str, Any] | None:
     """pack.json; None if there is none, or something else of that name.
 
-    Raises DataError if the pack is not finished or cannot be mapped.
+    Raises DataError if the pack is not finished or lies in an archive.
     """
     if PACK not in storage.files:
         if UNFINISHED in storage.files:

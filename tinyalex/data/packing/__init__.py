@@ -1,1 +1,1 @@
-"""A data set decoded once, into one file that is mapped."""
+"""A data set decoded once, into one file."""

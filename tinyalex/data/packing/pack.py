@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tinyalex.data.batches import MEAN_IMAGES, Mapped, mean_and_colour
+from tinyalex.data.batches import MEAN_IMAGES, Decoded, PixelFile, mean_and_colour
 from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.packed import PACK, UNFINISHED, digest, sealed
 from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, names_in
@@ -142,17 +142,17 @@ def _check_space(target: Path, splits: dict[str, Groups], size: int) -> None:
 
 def _statistics(target: Path, size: int, workers: int) -> None:
     """mean.npy and colour.npy of the packed training images."""
-    pixels = np.asarray(np.memmap(target / "train.rgb", np.uint8, mode="r"))
-    pixels = pixels.reshape(-1, size, size, 3)
-    count = len(pixels)
-    images = Mapped(np.zeros(count, np.int32), [""] * count, pixels, np.arange(count))
+    file = target / "train.rgb"
+    count = file.stat().st_size // (size * size * 3)
+    pixels, rows = PixelFile(file, size), np.arange(count)
+    images = Decoded(np.zeros(count, np.int32), [""] * count, pixels, rows)
     used = min(count, MEAN_IMAGES)
     with tqdm(desc="mean image", total=used, unit=" images", leave=False, disable=None) as bar:
         mean, colour = mean_and_colour(images, size, seed=0, workers=workers, progress=bar.update)
     for name, array in (("mean.npy", mean), ("colour.npy", colour)):
-        file = io.BytesIO()
-        np.save(file, array)
-        write_whole(target / name, file.getvalue())
+        numbers = io.BytesIO()
+        np.save(numbers, array)
+        write_whole(target / name, numbers.getvalue())
 
 
 def _finish(
