@@ -18,12 +18,13 @@ from trees import Tree, below, classes_of, encoded, labelled, picture, tarred, w
 
 from tinyalex.cli.parser import main
 from tinyalex.data import open_data
-from tinyalex.data.batches import Decoded, batches, keep_in_memory, mean_and_colour
+from tinyalex.data.batches import batches, keep_in_memory, mean_and_colour
 from tinyalex.data.checking.check import check
 from tinyalex.data.decode import decode
 from tinyalex.data.opening import open_dataset
 from tinyalex.data.packing import writing
 from tinyalex.data.packing.pack import pack
+from tinyalex.data.pixel_file import Decoded
 from tinyalex.errors import DataError, UsageError
 from tinyalex.runs.checkpoint import load, save
 

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from tinyalex.errors import DataError
 
+Pixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
 
 class Split(Protocol):
     """The training or the validation images, read one at a time and from any thread.
@@ -20,7 +23,7 @@ class Split(Protocol):
     labels: npt.NDArray[np.int32]
     names: Sequence[str]
 
-    def read(self, index: int) -> npt.NDArray[np.uint8]:
+    def read(self, index: int) -> Pixels:
         """Image `index`: uint8 (size, size, 3), RGB, always the same for the same index.
 
         Raises DataError, naming the image, if it cannot be decoded.

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyalex.data.dataset import Pixels
 from tinyalex.data.decode import Decoder
 from tinyalex.data.storage import Storage
 from tinyalex.errors import printable
 
-Pixels = npt.NDArray[np.uint8]
 Groups = dict[str, list[str]]  # class -> the names of its images, in order
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyalex.data.batches import Indices, read_images
-from tinyalex.data.dataset import Dataset
+from tinyalex.data.batches import read_images
+from tinyalex.data.dataset import Dataset, Indices
 from tinyalex.errors import UsageError, printable
 from tinyalex.figures import canvas, run_figures, unit_figures
 from tinyalex.measure.evaluate import confusion as count_confusions

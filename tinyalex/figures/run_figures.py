@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyalex.data.batches import Pixels
+from tinyalex.data.dataset import Pixels
 from tinyalex.figures.canvas import (
     BAR,
     BLUE,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageColor
 
-from tinyalex.data.batches import Pixels
+from tinyalex.data.dataset import Pixels
 from tinyalex.figures.canvas import (
     BLUE,
     FOOTER,

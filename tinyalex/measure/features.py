@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyalex.data.batches import Pixels, batches
-from tinyalex.data.dataset import Dataset, Split
+from tinyalex.data.batches import batches
+from tinyalex.data.dataset import Dataset, Pixels, Split
 from tinyalex.data.decode import Decoder
 from tinyalex.errors import UsageError, nearest
 from tinyalex.measure.evaluate import views as draws_of_views

@@ -8,7 +8,8 @@ import numpy as np
 
 from tinyalex.backend import Backend
 from tinyalex.data import open_data
-from tinyalex.data.batches import Pixels, read_images
+from tinyalex.data.batches import read_images
+from tinyalex.data.dataset import Pixels
 from tinyalex.net.draws import initial_parameters
 from tinyalex.net.network import Network, outputs
 from tinyalex.net.presets import Architecture

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyalex.data.batches import Indices, Pixels, batches
-from tinyalex.data.dataset import Dataset, Split
+from tinyalex.data.batches import batches
+from tinyalex.data.dataset import Dataset, Indices, Pixels, Split
 from tinyalex.errors import DataError
 from tinyalex.net.layers import Augment
 from tinyalex.net.network import Network, outputs

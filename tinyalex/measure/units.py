@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex.data.batches import Indices, Pixels, batches
-from tinyalex.data.dataset import Split
+from tinyalex.data.batches import batches
+from tinyalex.data.dataset import Indices, Pixels, Split
 from tinyalex.net.layers import LRN, Augment, Conv2d, Row
 from tinyalex.net.network import Network, outputs
 from tinyalex.system.arrays import Array

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyalex.data.batches import Pixels
+from tinyalex.data.dataset import Pixels
 from tinyalex.figures.canvas import (
     BLUE,
     MARGIN,

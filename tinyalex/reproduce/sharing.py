@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyalex.data import open_data
-from tinyalex.data.batches import Pixels
+from tinyalex.data.dataset import Pixels
 from tinyalex.net.layers import Augment, Conv2d
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import Layer, layers

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tinyalex.data.dataset import Pixels
 from tinyalex.data.decode import Decoder, centre_square
 from tinyalex.data.formats.unpickle import unpickled
-from tinyalex.data.layout import Files, Groups, Layout, Pixels
+from tinyalex.data.layout import Files, Groups, Layout
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
 

@@ -24,10 +24,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tinyalex.data.batches import Decoded, PixelFile
-from tinyalex.data.dataset import Split
+from tinyalex.data.dataset import Pixels, Split
 from tinyalex.data.decode import centre_square
-from tinyalex.data.layout import Groups, Images, Layout, Pixels
+from tinyalex.data.layout import Groups, Images, Layout
+from tinyalex.data.pixel_file import Decoded, PixelFile
 from tinyalex.data.storage import Directory, Storage
 from tinyalex.errors import DataError
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tinyalex.data.batches import MEAN_IMAGES, Decoded, PixelFile, mean_and_colour
+from tinyalex.data.batches import MEAN_IMAGES, mean_and_colour
 from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.packed import PACK, UNFINISHED, digest, sealed
 from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, names_in
 from tinyalex.data.mounts import open_storage
 from tinyalex.data.opening import check_trainable, recognise
 from tinyalex.data.packing.writing import Writer, busy
+from tinyalex.data.pixel_file import Decoded, PixelFile
 from tinyalex.data.unreadable import note_on
 from tinyalex.errors import DataError, UsageError, WriteError, printable
 from tinyalex.system.files import remedy, write_whole

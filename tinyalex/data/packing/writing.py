@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tinyalex.data.dataset import Pixels
 from tinyalex.data.formats.packed import Entry, hashed
-from tinyalex.data.layout import Files, Groups, Pixels, reading_order
+from tinyalex.data.layout import Files, Groups, reading_order
 from tinyalex.data.parallel import in_order
 from tinyalex.data.unreadable import check_not_too_many
 from tinyalex.errors import DataError, UsageError, printable
