@@ -17,7 +17,7 @@ from weights import apart, photos, same_parameters
 
 from tinyalex import convert
 from tinyalex.cli.parser import main
-from tinyalex.convert import caffe, ilsvrc2012
+from tinyalex.convert import caffe, caffe_reader, caffe_writer, ilsvrc2012
 from tinyalex.convert.mappings import CAFFE, TORCHVISION
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.net.presets import ARCHITECTURES
@@ -375,7 +375,7 @@ def caffemodel(state, path, v1=False, legacy=False, described=True):
     net.name.append("AlexNet")
     words = {word: code for code, word in caffe.V1_TYPES.items()}
     every = net.layers if v1 else net.layer
-    for described_layer in caffe._described(state.network, state.parameters):
+    for described_layer in caffe_writer._described(state.network, state.parameters):
         added = every.add()
         for field, items in described_layer.items():
             if not described and field.endswith("_param"):
@@ -506,7 +506,7 @@ def test_a_prototxt_that_says_otherwise_than_arch_is_refused(tmp_path):
 
 def test_a_prototxt_in_the_words_of_2014(tmp_path):
     (tmp_path / "deploy.prototxt").write_text(V1_TEXT)
-    chain = caffe.read_prototxt(tmp_path / "deploy.prototxt")
+    chain = caffe_reader.read_prototxt(tmp_path / "deploy.prototxt")
     data, conv, relu = chain.rows
     assert (data.size, conv.channels, conv.size, conv.stride, relu.kind) == (227, 12, 11, 4, "relu")
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tinyalex.convert import caffe, onnx, pth, safetensors
+from tinyalex.convert import caffe_writer, onnx_writer, pth, safetensors
 from tinyalex.convert.mappings import TINYALEX, TORCHVISION, turned, with_parameters
 from tinyalex.errors import UsageError
 from tinyalex.runs import checkpoint
@@ -57,7 +57,7 @@ def _run(state: Checkpoint, path: Path) -> list[str]:
 
 
 def _onnx(state: Checkpoint, path: Path) -> list[str]:
-    _written(path, lambda file: onnx.write(file, state, _metadata(state)))
+    _written(path, lambda file: onnx_writer.write(file, state, _metadata(state)))
     size = state.network.data.size
     return [
         f"Input `images`: float32 (N, 3, {size}, {size}), R G B from 0 to 255, the centre of a "
@@ -83,12 +83,12 @@ def _caffe(state: Checkpoint, path: Path) -> list[str]:
 
     def write(file: BinaryIO) -> None:
         nonlocal text
-        text = caffe.write(file, state)
+        text = caffe_writer.write(file, state)
 
     _written(path, write)
     prototxt, mean = path.with_suffix(".prototxt"), path.with_name(f"{path.stem}_mean.binaryproto")
     _written(prototxt, lambda file: file.write(text.encode()))
-    _written(mean, lambda file: caffe.write_mean(file, state.mean))
+    _written(mean, lambda file: caffe_writer.write_mean(file, state.mean))
     return [
         f"With it go {prototxt} and {mean}. Input `data`: the crop minus the mean, B G R. "
         "LRN's k and the factor of dropout at test are in the weights."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.convert import caffe, ilsvrc2012, npy, onnx, pth, safetensors
+from tinyalex.convert import caffe_reader, ilsvrc2012, npy, onnx_reader, pth, safetensors
 from tinyalex.convert.mappings import (
     CAFFE,
     CAFFE_TENSORFLOW,
@@ -144,12 +144,12 @@ def _contents(weights: Path, kind: str, files: dict[str, tuple[Path, str]]) -> C
         if "prototxt" in files:
             path, _ = files["prototxt"]
             with damage_refused(path):
-                chain = caffe.read_prototxt(path)
-        return caffe.read(weights, chain)
+                chain = caffe_reader.read_prototxt(path)
+        return caffe_reader.read(weights, chain)
     readers: dict[str, Callable[[Path], Contents]] = {
         "pth": pth.read,
         "safetensors": safetensors.read,
-        "onnx": onnx.read,
+        "onnx": onnx_reader.read,
         "npy": npy.read,
     }
     return readers[kind](weights)
@@ -293,7 +293,7 @@ def _mean_image(
 def _read_mean(path: Path, notes: list[str]) -> Array:
     """A mean image, R G B, of a .binaryproto or of an .npy of one array."""
     if kind_of(path) != "npy":
-        return np.asarray(caffe.read_mean(path)[..., ::-1])
+        return np.asarray(caffe_reader.read_mean(path)[..., ::-1])
     image = np.load(path, allow_pickle=False, mmap_mode="r")
     if image.ndim == 3 and len(image) == 3:  # as Caffe's ilsvrc_2012_mean.npy
         notes.append(f"The colours of {path} are taken to be B, G, R, as its axes are Caffe's.")

@@ -1,19 +1,19 @@
-"""ONNX: a graph of nodes with its tensors, a protocol buffer.
+"""A network and its weights from ONNX: a graph of nodes with its tensors, a protocol buffer.
 
 Fields' numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from tinyalex.convert import wire
 from tinyalex.convert.tensors import BFLOAT16, Contents, NotAChain, Tensor, mapped, stored
-from tinyalex.convert.wire import Later, Pieces, fields, message
+from tinyalex.convert.wire import fields
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
     LRN,
@@ -28,17 +28,14 @@ from tinyalex.net.layers import (
     Row,
     Tanh,
 )
-from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 from tinyalex.net.windows import conv_size, pool_size
-from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.system.arrays import Array
 
 # TensorProto.DataType, and the field that has such numbers where they are not in raw_data.
 DTYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8", 16: BFLOAT16}
 FLOAT, INT64 = 1, 7
 FLOAT_DATA, INT64_DATA, RAW_DATA, DOUBLE_DATA = 4, 7, 9, 10
-OPSET, IR_VERSION = 17, 8  # read by everything since 2022; LRN and AveragePool are as ever
 SKIPPED = (
     "Dropout",
     "Identity",
@@ -46,9 +43,6 @@ SKIPPED = (
     "Reshape",
     "Softmax",
 )  # nothing in evaluation, or shape
-
-
-# Reading
 
 
 @dataclass
@@ -374,177 +368,3 @@ def _external(path: Path, name: str, told: dict[str, str]) -> memoryview:
     if not 0 <= offset <= offset + length <= len(data):
         raise ValueError(f"{name} lies beyond the end of {beside}")
     return data[offset : offset + length]
-
-
-# Writing
-
-
-def write(file: BinaryIO, state: Checkpoint, metadata: dict[str, str]) -> None:
-    """Write the network of a checkpoint as a graph.
-
-    Its input is `images`, float32 (N, 3, size, size): the crop, R G B from 0 to 255. Its output is
-    the logits.
-    """
-    network = state.network
-    graph = _Writer(network, state)
-    size = network.data.size
-    wire.write(
-        file,
-        message(
-            {
-                1: IR_VERSION,
-                2: __name__.partition(".")[0],
-                7: message(
-                    {
-                        1: tuple(graph.nodes),
-                        2: network.name,
-                        5: tuple(graph.constants),
-                        11: _declared("images", ["N", 3, size, size]),
-                        12: _declared(graph.at, ["N", network.classes]),
-                    }
-                ),
-                8: message({2: OPSET}),
-                14: tuple(message({1: k, 2: v}) for k, v in metadata.items()),
-            }
-        ),
-    )
-
-
-def _declared(name: str, sizes: Sequence[int | str]) -> Pieces:
-    dims = tuple(message({2 if isinstance(d, str) else 1: d}) for d in sizes)
-    return message({1: name, 2: message({1: message({1: FLOAT, 2: message({1: dims})})})})
-
-
-class _Writer:
-    """The nodes and constants of a network; `at` is the output of the last node."""
-
-    def __init__(self, network: Architecture, state: Checkpoint) -> None:
-        self.nodes: list[Pieces] = []
-        self.constants: list[Pieces] = []
-        self.at = "images"
-        self.parameters = state.parameters
-        for layer in layers(network.rows):
-            row, (h, w, c) = layer.row, layer.input
-            match row:
-                case Augment():
-                    at = (row.image_size - row.size) // 2
-                    crop = state.mean[at : at + row.size, at : at + row.size]
-                    centre = self._constant("mean", crop.transpose(2, 0, 1)[None])
-                    self._add("Sub", "centred", centre)
-                    if row.scale != 1:
-                        self._add("Mul", row.name, self._constant("scale", _number(row.scale, 4)))
-                case Conv2d():
-                    self._conv(row, (h, w), layer.output)
-                case Linear():
-                    if (h, w) != (1, 1):
-                        self._add("Flatten", f"{row.name}_flat", axis=1)
-                    self._add("Gemm", row.name, *self._weights(row, (h, w, c)), transB=1)
-                case ReLU():
-                    self._add("Relu", row.name)
-                case Tanh():
-                    self._add("Tanh", row.name)
-                case LRN():
-                    self._lrn(row, (h, w, c))
-                case LRNMap():
-                    self._lrn_map(row, c)
-                case MaxPool() | AvgPool():
-                    op = "MaxPool" if isinstance(row, MaxPool) else "AveragePool"
-                    sizes = {"kernel_shape": [row.size] * 2, "strides": [row.stride] * 2}
-                    self._add(op, row.name, **sizes, ceil_mode=int(row.ceil))
-                case Dropout() if row.scale_at == "test":
-                    kept = self._constant(f"{row.name}_kept", _number(1 - row.rate, 2))
-                    self._add("Mul", row.name, kept)
-
-    def _add(self, op: str, name: str, *inputs: str, **attributes: Any) -> None:
-        self._node(op, name, [self.at, *inputs], attributes)
-
-    def _node(self, op: str, name: str, inputs: list[str], attributes: dict[str, Any]) -> None:
-        told = tuple(_written(key, value) for key, value in attributes.items())
-        self.nodes.append(message({1: tuple(inputs), 2: name, 3: name, 4: op, 5: told}))
-        self.at = name
-
-    def _constant(self, name: str, value: Any) -> str:
-        value = np.asarray(value)
-        return self._later(name, value.shape, lambda: value, INT64 if value.dtype == int else FLOAT)
-
-    def _later(
-        self, name: str, shape: tuple[int, ...], make: Callable[[], Array], code: int = FLOAT
-    ) -> str:
-        """A constant whose order in memory is made when it is written."""
-        dtype = DTYPES[code]
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        data = Later(nbytes, lambda: np.ascontiguousarray(make(), dtype).data.cast("B"))
-        self.constants.append(message({1: shape, 2: code, 8: name, RAW_DATA: data}))
-        return name
-
-    def _weights(self, row: Conv2d | Linear, below: tuple[int, int, int]) -> tuple[str, str]:
-        """The weights with channels before height and width, and the biases."""
-        weight, bias = (self.parameters[f"{row.name}.{kind}"] for kind in ("weight", "bias"))
-        out = len(weight)
-        sizes = weight.shape[1:] if isinstance(row, Conv2d) else below
-        height, width, channels = sizes
-        shape: tuple[int, ...] = (out, channels, height, width)
-        turned = weight.reshape(out, *sizes).transpose(0, 3, 1, 2)
-        shape = shape if isinstance(row, Conv2d) else (out, math.prod(below))
-        self._later(f"{row.name}.weight", shape, lambda: turned.reshape(shape))
-        return f"{row.name}.weight", self._constant(f"{row.name}.bias", bias)
-
-    def _conv(self, row: Conv2d, below: tuple[int, int], above: tuple[int, int, int]) -> None:
-        ends = [
-            max(0, (out - 1) * row.stride + row.size - n - 2 * row.pad) if row.ceil else 0
-            for n, out in zip(below, above[:2], strict=True)
-        ]
-        self._add(
-            "Conv",
-            row.name,
-            *self._weights(row, (0, 0, 0)),
-            kernel_shape=[row.size] * 2,
-            strides=[row.stride] * 2,
-            group=row.groups,
-            pads=[row.pad, row.pad, row.pad + ends[0], row.pad + ends[1]],
-        )
-
-    def _lrn(self, row: LRN, below: tuple[int, int, int]) -> None:
-        """ONNX's alpha is on the mean. Towers become images of their own meanwhile."""
-        h, w, c = below
-        told = {"size": row.n, "alpha": row.alpha * row.n, "beta": row.beta, "bias": float(row.k)}
-        if row.groups == 1:
-            self._add("LRN", row.name, **told)
-            return
-        apart = self._constant(f"{row.name}_apart", np.array([-1, c // row.groups, h, w]))
-        self._add("Reshape", f"{row.name}_towers", apart)
-        self._add("LRN", f"{row.name}_each", **told)
-        joined = self._constant(f"{row.name}_joined", np.array([-1, c, h, w]))
-        self._add("Reshape", row.name, joined)
-
-    def _lrn_map(self, row: LRNMap, channels: int) -> None:
-        """x (k + alpha n^2 m)^-beta with m the mean of the squares in an n x n neighbourhood.
-
-        The mean is a convolution, as programs do not agree on AveragePool at the border.
-        """
-        x, n = self.at, row.n
-        self._node("Mul", f"{row.name}_squares", [x, x], {})
-        mean = self._constant(
-            f"{row.name}_window", np.full((channels, 1, n, n), 1 / n**2, np.float32)
-        )
-        ends = [n // 2, n // 2, n - 1 - n // 2, n - 1 - n // 2]
-        self._add("Conv", f"{row.name}_mean", mean, kernel_shape=[n, n], pads=ends, group=channels)
-        for op, value in (("Mul", row.alpha * n**2), ("Add", row.k), ("Pow", -row.beta)):
-            number = self._constant(f"{row.name}_{op.lower()}_by", _number(value, 4))
-            self._add(op, f"{row.name}_{op.lower()}", number)
-        self._add("Mul", row.name, x)
-
-
-def _number(value: float, axes: int) -> Array:
-    """A number with as many axes as what it is combined with: not all programs need fewer."""
-    return np.full((1,) * axes, value, np.float32)
-
-
-def _written(name: str, value: Any) -> Pieces:
-    """An attribute: a float, an int, or ints."""
-    match value:
-        case float():
-            return message({1: name, 2: value, 20: 1})
-        case int():
-            return message({1: name, 3: value, 20: 2})
-    return message({1: name, 8: tuple(value), 20: 7})
