@@ -104,11 +104,34 @@ def test_networks_are_trained_on_what_is_asked(images, folder):
     found = result(folder, "depth")
     names = ["mini", "without conv2", "without conv3", "without conv4"]
     assert [row[0] for row in found["rows"]] == names
-    assert found["setting"].startswith("mini on pictures, 1 epoch, 1 seed, ")
+    assert found["setting"].startswith("mini on pictures (at most 6,000 images), 1 epoch, 1 seed, ")
     for name, change in zip(names, ("", "+without-conv2"), strict=False):
-        run = folder / "runs" / f"pictures-mini{change}-step1-seed0"
+        run = folder / "runs" / f"pictures-quick-mini{change}-step1-seed0"
         (record,) = (r for r in RunFolder(run).records() if r["event"] == "epoch")
         assert found["errors"][name]["val_top1_error"] == [record["val_top1_error"]]
+
+
+def test_quick_bounds_the_images_whatever_the_data_hold(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tinyalex.reproduce.experiment.QUICK_IMAGES", 32)
+    monkeypatch.setattr("tinyalex.reproduce.experiment.QUICK_VAL", 4)
+    data = Request(tmp_path, str(images), quick=True).dataset(32)
+    assert (len(data.train.labels), len(data.require_val().labels)) == (32, 4)
+    whole = Request(tmp_path, str(images)).dataset(32).train
+    for i, name in enumerate(data.train.names):
+        original = whole.names.index(name)
+        assert data.train.labels[i] == whole.labels[original]
+        np.testing.assert_array_equal(data.train.read(i), whole.read(original))
+
+    counts = []
+    monkeypatch.setattr(training.loop, "train_epoch", lambda run, _: counts.append(run) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(command("dropout", images, tmp_path))
+    (run,) = counts
+    assert (len(run.images.labels), len(run.val.labels)) == (32, 4)
+    with pytest.raises(ZeroDivisionError):
+        main([word for word in command("dropout", images, tmp_path) if word != "--quick"])
+    assert len(counts[1].images.labels) == 33
+    assert counts[1].folder.path != run.folder.path
 
 
 def counted_epochs(monkeypatch):
@@ -192,14 +215,14 @@ def test_a_run_with_other_settings_is_not_taken_for_the_same(images, tmp_path, c
     main(command("dropout", images, tmp_path))
     other = tmp_path / "other" / "pictures"
     shutil.copytree(images, other)
-    run = tmp_path / "runs" / "pictures-mini-step1-seed0"
+    run = tmp_path / "runs" / "pictures-quick-mini-step1-seed0"
     words = (f"{run} was trained with data {images}", other, "--output-dir")
     refused(capsys, 2, *words, argv=command("dropout", other, tmp_path))
 
 
 def test_a_run_from_before_a_setting_was_added_is_the_same(images, tmp_path, capsys):
     main(command("dropout", images, tmp_path))
-    last = tmp_path / "runs" / "pictures-mini-step1-seed0" / "last.npz"
+    last = tmp_path / "runs" / "pictures-quick-mini-step1-seed0" / "last.npz"
     state = checkpoint.load(last)
     del state.config["on_bad_image"], state.config["bias_lr_multiplier"]
     checkpoint.save(state, last)
@@ -454,7 +477,7 @@ def test_the_signal_and_the_loss_of_both_networks(images, folder):
     assert rows["fc8"][0] == f"{signal['std']:.2g} ({100 * signal['share']:.2g} %)"
     assert rows["conv1"][0].endswith("(100 %)")
     for at, name in enumerate(("mini", "mini+paper-init")):
-        run = RunFolder(folder / "runs" / f"pictures-{name}-lr0.0035-seed0")
+        run = RunFolder(folder / "runs" / f"pictures-quick-{name}-lr0.0035-seed0")
         (last,) = (r for r in run.records() if r["event"] == "epoch")
         assert found["ends"][name]["loss"] == [last["loss"]]
         assert rows["loss in the last epoch"][at] == f"{last['loss']:.4f}"

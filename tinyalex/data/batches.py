@@ -133,7 +133,7 @@ class Kept:
 
 def keep_in_memory(split: Split, size: int) -> Split:
     """`split` so that later epochs do not decode again, or as it is if that takes over 1 GiB."""
-    if isinstance(split, Decoded) or len(split.labels) * size * size * 3 > KEEP_BYTES:
+    if isinstance(split, Decoded | Kept) or len(split.labels) * size * size * 3 > KEEP_BYTES:
         return split
     return Kept(split, size)
 

@@ -31,6 +31,18 @@ class Split(Protocol):
         ...
 
 
+class Part:
+    """A Split of some images of another. indices: which, int64 (N,)."""
+
+    def __init__(self, split: Split, indices: npt.NDArray[np.int64]) -> None:
+        self.labels = split.labels[indices]
+        self.names: Sequence[str] = [split.names[i] for i in indices]
+        self._split, self._indices = split, indices
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        return self._split.read(int(self._indices[index]))
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images of one task.

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tinyalex.data import open_data
 from tinyalex.net.layers import Conv2d
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.reproduce import figures
@@ -34,7 +33,7 @@ class Ablation:
         }
         for name in names.values():
             get_architecture(name)  # before hours of work: raises UsageError
-        open_data(request.data, base.data.image_size, seed=0).require_val()
+        request.dataset(base.data.image_size).require_val()
         errors = {}
         for label, name in names.items():
             last = [train(request, name, s, epochs, **step_schedule(epochs))[-1] for s in seeds]

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError
 from tinyalex.net.network import Network
@@ -70,7 +69,8 @@ def train(
         return enough(record)
 
     try:
-        run = prepare(config, resumed, say=lambda line: None)
+        dataset = request.dataset(config.architecture.data.image_size, seed)
+        run = prepare(config, resumed, say=lambda line: None, dataset=dataset)
         loop.train(run, lambda line: None, after_epoch)
     except StoppedBySignal as stopped:
         message = "Stopped. The same command goes on from here."
@@ -91,7 +91,8 @@ def run_folder(request: Request, arch: str, seed: int, settings: Mapping[str, An
     data = Path(request.data).stem if request.data else "shapes"
     rate = f"-lr{settings['lr']:g}" if "lr" in settings else ""
     fall = f"-step{settings['lr_step_size']}" if "lr_step_size" in settings else ""
-    return request.folder / "runs" / f"{data}-{arch}{rate}{fall}-seed{seed}"
+    quick = "-quick" if request.quick else ""
+    return request.folder / "runs" / f"{data}{quick}-{arch}{rate}{fall}-seed{seed}"
 
 
 def check_same(config: Config, saved: Record, folder: Path) -> None:
@@ -126,13 +127,15 @@ def look(
                     "training one. Give one of the two."
                 )
         checkpoints, networks = load_networks([request.run], request.backend)
-        dataset = open_data_of(checkpoints, request.data)
-        check(networks[0].architecture, dataset)
+        architecture = networks[0].architecture
+        size = architecture.data.image_size
+        dataset = request.part(open_data_of(checkpoints, request.data), size)
+        check(architecture, dataset)
     else:
         name = request.arch or "mini"
         epochs = request.epochs or (2 if request.quick else 20 if request.data else 4)
         architecture = get_architecture(name)
-        dataset = open_data(request.data, architecture.data.image_size, seed=0)
+        dataset = request.dataset(architecture.data.image_size)
         check(architecture, dataset)
         runs, settings = [], step_schedule(epochs)
         for seed in range(seeds):

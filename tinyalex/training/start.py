@@ -106,11 +106,13 @@ def prepare(
     resumed: tuple[Path, Checkpoint] | None = None,
     architecture: Architecture | None = None,
     say: Callable[[str], None] = tqdm.write,
+    dataset: Dataset | None = None,
 ) -> Run:
     """A run ready to be trained, in its folder, which stays locked until `folder.close()`.
 
     config: what is asked. resumed: the checkpoint to go on from, and its file. architecture: a
     network of one's own; by default that of `resumed` or config.weights, or the preset config.arch.
+    dataset: images of config.data that are opened already.
     Raises UsageError, DataError, CheckpointError or WriteError before anything is trained.
     """
     source = checkpoints.load_run(config.weights) if config.weights and not resumed else None
@@ -125,7 +127,7 @@ def prepare(
         check_towers(architecture, config.devices)
     ops = get_backend(config.backend, config.devices, config.precision)
     size = architecture.data.image_size
-    dataset = open_data(
+    dataset = dataset or open_data(
         config.data,
         size,
         config.seed,
