@@ -65,7 +65,8 @@ def test_signal_of_the_presets(name, std):
 
 def stood_still(name, loss):
     progress, told, shown = Progress(), [], images(8)
-    standstill = Standstill(network(name), progress)
+    recipe, labels = get_architecture(name).recipe, np.arange(1000, dtype=np.int32) % 10
+    standstill = Standstill(network(name), progress, recipe, labels)
     for progress.step in range(1, 3 * Standstill.STEPS + 1):
         if text := standstill.after_step(loss, shown):
             told.append((progress.step, text))
@@ -75,7 +76,7 @@ def stood_still(name, loss):
 def test_a_network_that_answers_all_images_alike_is_told_of_once():
     ((step, text),) = stood_still("mini+paper-init", math.log(10) + 0.01)
     assert step == Standstill.STEPS
-    assert "ln(classes) = 2.303" in text
+    assert "one answer to all images costs 2.303" in text
     share = image_signal(network("mini+paper-init"), images(8))["fc8"].share
     assert f"fc8 {100 * share:.2g} %" in text
 
@@ -114,3 +115,50 @@ def test_summary_compares_the_networks(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     assert "initial std of conv1 to conv5\n  0.01 0.01 0.03 0.03 0.03" in text
+
+
+def after_epochs(*epochs, count=80, name="mini"):
+    """What is told after each of the epochs (loss, val_loss, val_answers) of two classes."""
+    labels = np.arange(count, dtype=np.int32) % 2
+    mini = network(name)
+    standstill = Standstill(mini, Progress(), get_architecture(name).recipe, labels)
+    told = []
+    for loss, val_loss, answers in epochs:
+        record = {"loss": loss, "val_loss": val_loss, "val_answers": answers, "val_top1_error": 0.5}
+        standstill.progress.finish_epoch(record)
+        told.append(standstill.after_epoch())
+    return told
+
+
+def test_two_classes_that_get_one_answer_are_told_of_while_it_happens(monkeypatch):
+    """Losses of `alexnet` on 720 photos at its own rate; at a tenth it learns at once."""
+    first, second, third = after_epochs(
+        (3.446, 0.61, 2), (1.778, 1.82, 1), (0.69, 0.7, 1), count=720
+    )
+    assert not first
+    assert "been 2.612 for 2 epochs; one answer to all images costs 0.693" in second
+    assert "given the same class" in second
+    assert "a lower rate (--lr 0.00035), as the first" in second
+    assert not third
+
+
+def test_a_loss_that_stands_in_small_epochs_is_told_of_after_a_thousand_images():
+    told = after_epochs(*[(0.7, 0.69, 2)] * 12, count=100)
+    assert [bool(text) for text in told] == [False] * 9 + [True, False, False]
+    assert "--lr 0.00035 or 0.035" in told[9]
+    assert "--weights" in told[9]
+    assert not any(after_epochs(*[(0.7, 0.6, 2)] * 12, count=100))  # validation falls: dropout
+    assert any(after_epochs(*[(0.2, 0.3, 1)] * 12, count=100))
+
+
+def test_one_answer_costs_what_the_shares_of_the_classes_say():
+    recipe, labels = get_architecture("mini").recipe, np.repeat([0, 1], [90, 10]).astype(np.int32)
+    found = Standstill(network("mini"), Progress(), recipe, labels).one_answer
+    assert found == pytest.approx(0.325, abs=1e-3)
+
+
+def test_a_sound_network_whose_loss_stands_is_told_of_after_a_thousand_steps(monkeypatch):
+    monkeypatch.setattr(Standstill, "LONG", 200)
+    ((step, text),) = stood_still("mini", math.log(10))
+    assert step == 200
+    assert "another rate" in text

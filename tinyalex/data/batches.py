@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +113,10 @@ def _fill(images: Pixels, split: Split, indices: Indices, stop: threading.Event)
 
 
 class Kept:
-    """A Split that decodes each image of `split` once and keeps it, N * size * size * 3 bytes."""
+    """A Split that decodes each image of `split` once and keeps it, N * size * size * 3 bytes.
+
+    decoding: processor seconds that this has taken so far.
+    """
 
     def __init__(self, split: Split, size: int) -> None:
         self.labels = split.labels
@@ -121,10 +124,18 @@ class Kept:
         self._split = split
         self._images = np.empty((len(split.labels), size, size, 3), np.uint8)
         self._known = np.zeros(len(split.labels), bool)
+        self.decoding = 0.0
+
+    @property
+    def unknown(self) -> int:
+        """Number of images that are not decoded yet."""
+        return int((~self._known).sum())
 
     def read(self, index: int) -> Pixels:
         if not self._known[index]:  # two threads may both come here: they write the same bytes
+            began = thread_time()
             self._images[index] = self._split.read(index)
+            self.decoding += thread_time() - began
             self._known[index] = True
         image: Pixels = self._images[index]
         image.flags.writeable = False

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,12 +32,18 @@ def check_not_empty(split: Split) -> None:
 
 @dataclass(frozen=True)
 class Scores:
-    """loss: mean of -log of the true class's probability. Errors are fractions of `images`."""
+    """loss: mean of -log of the true class's probability. Errors are fractions of `images`.
+
+    per_class: int64 (3, classes): its images, those right at first guess, and all answers of it.
+    """
 
     images: int
     loss: float
     top1_error: float
     top5_error: float
+    per_class: Array = field(
+        default_factory=lambda: np.zeros((3, 0), np.int64), repr=False, compare=False
+    )
 
 
 def probabilities(networks: Sequence[Network], images: Array, crops: int = 1) -> Array:
@@ -91,16 +97,19 @@ def evaluate(
     Raises DataError if there are none.
     """
     check_not_empty(split)
-    count, loss, wrong1, wrong5 = len(split.labels), 0.0, 0, 0
+    count, loss, wrong5 = len(split.labels), 0.0, 0
+    per_class = np.zeros((3, networks[0].architecture.classes), np.int64)
     for batch in batches(split, np.arange(count), batch_size, workers=workers):
         probs = probabilities(networks, batch.images, crops)
         own = probs[np.arange(len(batch.labels)), batch.labels]
         loss -= float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
         rank = rank_of_label(probs, batch.labels)
-        wrong1 += int((rank >= 1).sum())
+        for row, labels in enumerate((batch.labels, batch.labels[rank < 1], probs.argmax(1))):
+            per_class[row] += np.bincount(labels, minlength=per_class.shape[1])
         wrong5 += int((rank >= 5).sum())
         after_batch(len(batch.labels))
-    return Scores(count, loss / count, wrong1 / count, wrong5 / count)
+    wrong1 = count - int(per_class[1].sum())
+    return Scores(count, loss / count, wrong1 / count, wrong5 / count, per_class)
 
 
 def confusion(networks: Sequence[Network], split: Split, batch_size: int, workers: int) -> Array:
@@ -111,6 +120,20 @@ def confusion(networks: Sequence[Network], split: Split, batch_size: int, worker
         answers = probabilities(networks, batch.images).argmax(1)
         np.add.at(counts, (batch.labels, answers), 1)
     return counts
+
+
+FEW = 100  # images, on which an error is hardly known
+
+
+def has_top5(classes: int) -> bool:
+    """True if a top-5 error tells anything: the five are not all classes."""
+    return classes > 5
+
+
+def interval_in_words(error: float, images: int) -> str:
+    """'95 % interval 15.53 to 25.37 %' of an error."""
+    low, high = interval(error, images)
+    return f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
 
 
 def interval(error: float, images: int) -> tuple[float, float]:

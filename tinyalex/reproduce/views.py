@@ -71,8 +71,13 @@ def views(request: Request, title: str) -> Answer:
         setting,
         ("", "top-1 error, %", "95 % interval", "top-5 error, %", "95 % interval"),
         rows,
-        {"scores": {label: asdict(s) for label, s in scores.items()}},
+        {"scores": {label: _numbers(s) for label, s in scores.items()}},
     )
+
+
+def _numbers(scores: Scores) -> dict[str, float]:
+    """Scores as JSON has them."""
+    return {name: value for name, value in asdict(scores).items() if name != "per_class"}
 
 
 def mean(scores: Sequence[Scores]) -> Scores:

@@ -126,4 +126,5 @@ def validate(run: Run, recorder: Recorder) -> dict[str, float]:
         "val_loss": scores.loss,
         "val_top1_error": scores.top1_error,
         "val_top5_error": scores.top5_error,
+        "val_answers": int(np.count_nonzero(scores.per_class[2])),
     }

@@ -10,6 +10,7 @@ from tinyalex.errors import (
     TinyalexError,
     WriteError,
 )
+from tinyalex.measure.evaluate import FEW, has_top5, interval, interval_in_words
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 from tinyalex.reports.summary import gpu_bytes
@@ -50,18 +51,21 @@ def step(record: dict[str, Any], run: Run) -> str:
     )
 
 
-def finished_epoch(record: dict[str, Any]) -> str:
+def finished_epoch(record: dict[str, Any], run: Run) -> str:
     """An epoch in one line."""
+    top5 = has_top5(len(run.dataset.classes))
     text = (
         f"epoch {record['epoch']:3d}  loss {record['loss']:.4f}  "
         f"top-1 error {100 * record['top1_error']:5.2f} %"
     )
-    if "val_loss" in record:
+    if run.val is not None:
+        low, high = interval(record["val_top1_error"], len(run.val.labels))
         text += (
             f"  |  validation loss {record['val_loss']:.4f}  "
-            f"top-1 error {100 * record['val_top1_error']:5.2f} %  "
-            f"top-5 error {100 * record['val_top5_error']:5.2f} %"
+            f"top-1 error {100 * record['val_top1_error']:5.2f} % "
+            f"({100 * low:.2f} to {100 * high:.2f})"
         )
+        text += f"  top-5 error {100 * record['val_top5_error']:5.2f} %" if top5 else ""
     return f"{text}  |  {record['images_per_second']:.0f} images/s"
 
 
@@ -84,19 +88,22 @@ def conclusion(run: Run) -> list[str]:
     best = progress.best
     if best is None:
         reached = "No epoch has ended, so nothing was validated."
-    elif "val_top1_error" in best:
-        error = 100 * best["val_top1_error"]
+    elif run.val is not None:
+        error, images = best["val_top1_error"], len(run.val.labels)
         reached = (
-            f"Best: {100 - error:.2f} % of the validation images right at first guess "
-            f"(top-1 error {error:.2f} %), after epoch {best['epoch']}."
+            f"Best: {100 - 100 * error:.2f} % of the validation images right at first guess (top-1 "
+            f"error {100 * error:.2f} %, {interval_in_words(error, images)}), after epoch "
+            f"{best['epoch']}."
         )
     else:
         reached = (
             f"Training top-1 error {100 * best['top1_error']:.2f} % after epoch {best['epoch']}; "
             "there are no validation images."
         )
+    few = run.val is not None and len(run.val.labels) < FEW
     lines = [
         reached,
+        *(["note: of so few validation images the error is hardly known"] if few else []),
         f"Weights, log and pictures: {folder} (look at curves.png and predictions.png)",
     ]
     if progress.batch:  # only --max-steps ends a run inside an epoch, and is saved with it

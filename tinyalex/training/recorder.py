@@ -13,6 +13,7 @@ from tinyalex.figures import draw
 from tinyalex.runs import checkpoint
 from tinyalex.system.signals import Stop, StoppedBySignal
 from tinyalex.training import messages
+from tinyalex.training.estimate import Estimate
 from tinyalex.training.meter import Meter
 from tinyalex.training.standstill import Standstill
 from tinyalex.training.start import Run
@@ -27,7 +28,8 @@ class Recorder:
 
     def __init__(self, run: Run, stop: Stop, say: Callable[[str], None]) -> None:
         self.run, self.stop, self.say = run, stop, say
-        self.standstill = Standstill(run.network, run.progress)
+        self.standstill = Standstill(run.network, run.progress, run.recipe, run.images.labels)
+        self.estimate = Estimate(run)
         self.saved = self.drawn = time.monotonic()
 
     def step(self, loss: float, images: npt.NDArray[np.uint8], lr: float, meter: Meter) -> None:
@@ -42,21 +44,26 @@ class Recorder:
                 self.say(messages.step(record, run))
         if text := self.standstill.after_step(loss, images[:SIGNAL_IMAGES]):
             self.note(text)
+        if text := self.estimate.after_step(images):  # not of the log: no two runs have it alike
+            self.say(text)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Log a finished epoch, and save; draw now and then."""
         run, progress = self.run, self.run.progress
         run.folder.record("epoch", record)
-        self.say(messages.finished_epoch(record))
+        self.say(messages.finished_epoch(record, run))
         progress.finish_epoch(record)
         lr, reason = run.learning_rate()
         if reason:
             self.note(f"learning rate {record['lr']:g} -> {lr:g}: {reason}")
+        if text := self.standstill.after_epoch():
+            self.note(text)
         if progress.best is record:
             self.save("best.npz")
         self.save()
         if time.monotonic() - self.drawn > DRAW_SECONDS:
             self.draw()
+        self.estimate.after_epoch()
 
     def say_step(self, text: str) -> None:
         """Say something about the coming step."""
