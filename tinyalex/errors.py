@@ -87,5 +87,9 @@ def printable(text: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the known word nearest to `word`, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    words = {name.lower().strip("-"): name for name in known}
+    word = word.lower().strip("-")
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.65)
+    if len(word) > 2:  # relu for relu-vs-tanh
+        close += [w for w in words if w.startswith(word)]
+    return f" Did you mean {words[close[0]]!r}?" if close else ""

@@ -4,11 +4,15 @@ Each imports what it needs when it runs, so that --help answers at once.
 """
 
 import argparse
+import csv
 import dataclasses
+import io
 import json
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from tinyalex.errors import DataError, UsageError, printable
 from tinyalex.net.presets import ARCHITECTURES, check_towers, get_architecture
@@ -18,6 +22,7 @@ from tinyalex.runs.config import Config, from_file, from_mapping
 def do_train(arguments: argparse.Namespace) -> None:
     from tinyalex.runs import checkpoint
     from tinyalex.training.loop import train
+    from tinyalex.training.messages import conclusion
     from tinyalex.training.start import prepare
 
     config, resumed = Config(), None
@@ -35,7 +40,14 @@ def do_train(arguments: argparse.Namespace) -> None:
     config = from_mapping(
         {name: getattr(arguments, name) for name in flags}, config, "the command line"
     )
-    train(prepare(dataclasses.replace(config, data=_absolute(config.data)), resumed))
+    config = dataclasses.replace(config, data=_absolute(config.data))
+    if not arguments.quiet:
+        train(prepare(config, resumed))
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        run = prepare(config, resumed)
+        train(run)
+    print("\n".join(map(printable, conclusion(run))))
 
 
 def _absolute(data: str | None) -> str | None:
@@ -44,9 +56,17 @@ def _absolute(data: str | None) -> str | None:
 
 
 def do_eval(arguments: argparse.Namespace) -> None:
-    from tinyalex.measure.evaluate import evaluate, interval, measured_on
+    from tinyalex.measure.evaluate import (
+        FEW,
+        evaluate,
+        has_top5,
+        interval,
+        interval_in_words,
+        measured_on,
+    )
     from tinyalex.runs.weights import load_networks, open_data_of
 
+    _check_csv(arguments.csv)
     checkpoints, networks = load_networks(arguments.runs)
     dataset = open_data_of(
         checkpoints, arguments.data, arguments.classes_at, arguments.numbers_from
@@ -65,6 +85,15 @@ def do_eval(arguments: argparse.Namespace) -> None:
         "top5_error": scores.top5_error,
         "top5_interval": interval(scores.top5_error, scores.images),
     }
+    classes = [
+        [title, int(images), int(right), round(right / images, 4) if images else None]
+        for title, images, right in zip(dataset.titles, *scores.per_class[:2], strict=True)
+    ]
+    columns = ["class", "images", "right", "accuracy"]
+    if arguments.per_class:
+        result["classes"] = [dict(zip(columns, row, strict=True)) for row in classes]
+    if arguments.csv:
+        _write_csv(arguments.csv, [columns, *classes])
     if arguments.json:
         print(json.dumps(result))
         return
@@ -73,34 +102,76 @@ def do_eval(arguments: argparse.Namespace) -> None:
     for note in dataset.notes:
         print(f"note: {note}")
     print(f"loss         {scores.loss:.4f}")
-    for top in ("top1", "top5"):
-        low, high = result[f"{top}_interval"]
-        print(
-            f"top-{top[3]} error  {100 * result[f'{top}_error']:.2f} %  "
-            f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
-        )
+    errors = {"top-1": scores.top1_error}
+    if has_top5(len(dataset.classes)):
+        errors["top-5"] = scores.top5_error
+    for top, error in errors.items():
+        print(f"{top} error  {100 * error:.2f} %  ({interval_in_words(error, scores.images)})")
+    if scores.images < FEW:
+        print("note: of so few images the error is hardly known")
+    for title, images, _, accuracy in classes if arguments.per_class else ():
+        share = "-" if accuracy is None else f"{100 * accuracy:.2f}"
+        print(f"{share:>6} % of {images:6,} right  {title}")
 
 
 def do_predict(arguments: argparse.Namespace) -> int:
+    from tinyalex.measure.features import Pictures
     from tinyalex.training.trained import load
 
+    _check_csv(arguments.csv)
+    _check_order(arguments)
     network = load(arguments.source)
-    failed = 0
-    for path in arguments.images:
+    for note in network.notes:
+        print(f"tinyalex: note: {printable(note)}", file=sys.stderr)
+    failed, rows = 0, []
+    pictures = Pictures(arguments.images, network.decoder)
+    for index, name in enumerate(pictures.names):
         try:
-            answers = network.predict(path, arguments.topk, arguments.crops)
+            answers = network.predict(pictures.read(index), arguments.topk, arguments.crops)
         except DataError as error:  # the others may still be answered; the exit code tells
             print(f"tinyalex: {printable(str(error))}", file=sys.stderr)
             failed = error.exit_code
             continue
+        rows.append([name, *(value for title, p in answers for value in (title, f"{p:.6f}"))])
         if arguments.json:
             named = [{"class": title, "probability": round(p, 6)} for title, p in answers]
-            print(json.dumps({"image": path, "predictions": named}))
+            print(json.dumps({"image": name, "predictions": named}))
         else:
-            print(printable(path))
+            print(printable(name))
             for title, probability in answers:
                 print(f"  {100 * probability:6.2f} %  {title}")
+    if arguments.csv:
+        count = min(arguments.topk, len(network.classes))
+        ranks = [f"{what}_{i}" for i in range(1, count + 1) for what in ("class", "probability")]
+        _write_csv(arguments.csv, [["image", *ranks], *rows])
     return failed
+
+
+def _check_order(arguments: argparse.Namespace) -> None:
+    """Raise UsageError if a picture stands where the run does."""
+    from tinyalex.data.decode import SUFFIXES
+
+    if arguments.source.lower().endswith(SUFFIXES):
+        raise UsageError(
+            f"{arguments.source} is a picture, and the run comes first: "
+            f"{arguments.parser.prog} RUN {arguments.source}"
+        )
+
+
+def _check_csv(path: str | None) -> None:
+    """Raise UsageError for a table that is not named so: it may be a picture, and another flag."""
+    if path and not path.lower().endswith(".csv"):
+        raise UsageError(f"--csv writes a table, and {path} is not named so: give a name.csv.")
+
+
+def _write_csv(path: str, rows: list[list[Any]]) -> None:
+    """Write a table, whole. Raises WriteError."""
+    from tinyalex.system.files import write_whole, writing
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with writing(Path(path), "--csv"):
+        write_whole(Path(path), text.getvalue().encode(errors="surrogateescape"))
 
 
 def do_features(arguments: argparse.Namespace) -> None:
@@ -111,11 +182,12 @@ def do_features(arguments: argparse.Namespace) -> None:
     from tinyalex.measure.features import All, Pictures, Request, extract
     from tinyalex.runs.weights import decoder_of, load_networks
 
+    _check_order(arguments)
     if bool(arguments.images) == bool(arguments.data):
         raise UsageError("Give either pictures or --data.")
     (state,), (network,) = load_networks([arguments.source])
     decoder = decoder_of(state)
-    split: Split = Pictures(_pictures(arguments.images), decoder)
+    split: Split = Pictures(arguments.images, decoder)
     classes: tuple[str, ...] = ()
     if arguments.data:
         dataset = open_data(
@@ -140,19 +212,6 @@ def do_features(arguments: argparse.Namespace) -> None:
             after_batch=bar.update,
         )
     print(f"{arguments.output}: {', '.join(layers)} of {len(split.labels):,} images")
-
-
-def _pictures(paths: list[str]) -> list[str]:
-    """The picture files that are named, and those in folders that are."""
-    from tinyalex.data.decode import SUFFIXES
-
-    found = []
-    for path in map(Path, paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if path.is_dir() and not inside:
-            raise DataError(f"There is no picture ({' '.join(SUFFIXES)}) in {path}.")
-        found += [str(p) for p in inside] if path.is_dir() else [str(path)]
-    return found
 
 
 def do_import(arguments: argparse.Namespace) -> None:

@@ -4,10 +4,13 @@ import argparse
 import dataclasses
 import itertools
 import os
+import re
 import shlex
 import signal
+import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
 from tinyalex.cli import commands
@@ -18,7 +21,41 @@ from tinyalex.system.backends import BACKENDS, PRECISIONS
 from tinyalex.system.version import __version__
 
 RUN = "folder of a run, or an .npz file in it"
+PICTURES = "picture, or folder, .zip or .tar of pictures"
 RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+# What other programs call our commands and flags.
+ELSEWHERE = {
+    "fit": "train",
+    "finetune": "train",
+    "resume": "train",
+    **dict.fromkeys(("test", "validate", "val", "score", "accuracy"), "eval"),
+    **dict.fromkeys(("classify", "infer", "inference", "detect"), "predict"),
+    **dict.fromkeys(("plot", "draw", "visualize", "visualise"), "show"),
+    **dict.fromkeys(("info", "describe", "model"), "summary"),
+    **dict.fromkeys(("dataset", "check", "pack"), "data"),
+    **dict.fromkeys(("embed", "extract"), "features"),
+    **dict.fromkeys(("convert", "save"), "export"),
+    "load": "import",
+    "install": "doctor",
+    "list": "summary",
+    **dict.fromkeys(("--device", "--cuda", "--accelerator"), "--backend"),
+    **dict.fromkeys(("--model", "--network", "--net"), "--arch"),
+    **dict.fromkeys(("--learning-rate", "--learning_rate", "--lr0"), "--lr"),
+    **dict.fromkeys(("--dir", "--root", "--folder", "--path", "--source", "--input"), "--data"),
+    **dict.fromkeys(("--pretrained", "--checkpoint", "--ckpt", "--finetune"), "--weights"),
+    **dict.fromkeys(("--continue", "--restore"), "--resume"),
+    **dict.fromkeys(("--save-dir", "--project", "--log-dir", "--logdir", "--name"), "--output-dir"),
+    **dict.fromkeys(("--patience", "--early-stop"), "--early-stopping"),
+    **dict.fromkeys(("--amp", "--fp16", "--half", "--bf16"), "--precision"),
+    **dict.fromkeys(("--wd", "--decay"), "--weight-decay"),
+    **dict.fromkeys(("--sched", "--scheduler"), "--lr-scheduler"),
+    **dict.fromkeys(("--steps", "--iterations", "--max-iter"), "--max-steps"),
+    **dict.fromkeys(("--silent", "-s"), "--quiet"),
+    **dict.fromkeys(("--tta", "--ten-crop"), "--crops"),
+    **dict.fromkeys(("--top", "--top-k", "--top5", "-k"), "--topk"),
+    **dict.fromkeys(("--format", "--out-format"), "--json"),
+    "-V": "--version",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,11 +77,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = ""
         if message.startswith("unrecognized arguments: "):
-            hint = nearest(message.split()[2], self._option_string_actions)
+            hint = self._hint(shlex.split(message)[2], self._option_string_actions)
         if "invalid choice: '" in message:
             wrong, known = message.split("invalid choice: '")[1].split("' (choose from ")
-            hint = nearest(wrong, [name.strip("' )") for name in known.split(", ")])
+            hint = self._hint(wrong, [name.strip("' )") for name in known.split(", ")])
         raise UsageError(f"{message}.{hint} See {self.prog} --help.")
+
+    def _hint(self, word: str, known: Iterable[str]) -> str:
+        """Guess at what was meant by a flag, a command or a value that there is not."""
+        flags = self._option_string_actions
+        if "--arch" in flags and word.partition("+")[0].lower() in ARCHITECTURES:
+            return f" Did you mean '--arch {word.lower()}'?"
+        if "--data" in flags and os.path.exists(word):
+            return f" Did you mean '--data {word}'?"
+        name = word.partition("=")[0]
+        meant = ELSEWHERE.get(name.lower(), "")
+        return f" Did you mean {meant!r}?" if meant in known else nearest(name, known)
 
 
 Command = Callable[[str, str, Any], Parser]
@@ -73,6 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not word or (word.startswith("--") and word.endswith("=")):
                 where = f"The value of {word[:-1]}" if word else f"What follows {before}"
                 raise UsageError(f"{where} is empty. Is a variable of the shell not set?")
+            _check_readable(word)
+        if not argv or argv[0] == "help":
+            argv = [*argv[1:], "--help"]
         arguments, unknown = parser().parse_known_args(argv)
         if unknown:
             arguments.parser.error(f"unrecognized arguments: {shlex.join(unknown)}")
@@ -93,6 +144,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up(sys.stdout)
         return _told(f"Cannot write the output: {error.strerror}.", WriteError.exit_code)
     return int(code or 0)
+
+
+def _check_readable(word: str) -> None:
+    """Raise UsageError for an address, or a pipe that a program might wait for for ever."""
+    path = word.partition("=")[2] if word.startswith("--") else word
+    if re.match(r"(https?|ftp|s3|gs|hf)://", path):
+        raise UsageError(
+            f"{path} is an address, and tinyalex reads files. Fetch it first (curl -LO ADDRESS), "
+            "and give the name of the file."
+        )
+    with suppress(OSError, ValueError):
+        if stat.S_ISFIFO(os.stat(path).st_mode) and not path.startswith("/dev/"):
+            raise UsageError(f"{path} is a pipe, and not read. Give a file or a folder.")
 
 
 def _told(text: str, code: int, program: str = "") -> int:
@@ -147,6 +211,7 @@ def _train(command: Command) -> None:
         "-c", "--config", metavar="FILE", help="TOML file of settings; flags win over it"
     )
     sub.add_argument("--resume", metavar="RUN", help=f"continue: {RUN}")
+    sub.add_argument("-q", "--quiet", action="store_true", help="print the last lines only")
     for title, names in GROUPS.items():
         group = sub.add_argument_group(title)
         for name in names:
@@ -156,7 +221,7 @@ def _train(command: Command) -> None:
 GROUPS = {
     "data": ("data", "classes_at", "on_bad_image", "max_pixels", "decoding", "workers"),
     "network": ("arch", "weights"),
-    "recipe": ("epochs", "max_steps", *RECIPE[1:], "seed"),
+    "recipe": ("epochs", "max_steps", "early_stopping", *RECIPE[1:], "seed"),
     "hardware": ("backend", "gpus", "precision", "check_every"),
     "run": ("output_dir", "print_freq"),
 }
@@ -197,22 +262,25 @@ def _eval(command: Command) -> None:
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
     _whole(sub, "-b", "--batch-size", default=128, help="images at once")
     _add_workers(sub)
+    sub.add_argument("--per-class", action="store_true", help="accuracy of each class, too")
+    sub.add_argument("--csv", metavar="FILE", help="write the classes' accuracies to name.csv")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _predict(command: Command) -> None:
     sub = command("predict", "what a run sees in pictures", commands.do_predict)
     sub.add_argument("source", metavar="RUN", help=RUN)
-    sub.add_argument("images", metavar="IMAGE", nargs="+", help="picture file")
+    sub.add_argument("images", metavar="IMAGE", nargs="+", help=PICTURES)
     _whole(sub, "--topk", default=5, help="classes to name (default: 5)")
     sub.add_argument("--crops", type=int, choices=(1, 10), default=1, help="views of each image")
+    sub.add_argument("--csv", metavar="FILE", help="write the answers to name.csv, too")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
 def _features(command: Command) -> None:
     sub = command("features", "what a run's layers answer to pictures", commands.do_features)
     sub.add_argument("source", metavar="RUN", help=RUN)
-    sub.add_argument("images", metavar="IMAGE", nargs="*", help="picture file, or folder of them")
+    sub.add_argument("images", metavar="IMAGE", nargs="*", help=PICTURES)
     sub.add_argument("--data", help="data set whose images to take, with their labels")
     sub.add_argument(
         "--layer",

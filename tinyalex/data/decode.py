@@ -129,9 +129,11 @@ def decode(
     except Image.DecompressionBombError as cause:
         raise DataError(f"{name} is too large: {cause} Make it smaller.") from cause
     except Exception as cause:  # damaged bytes surface from Pillow as almost anything
+        remedy = "Remove it, or fetch it again."
+        if "MAX_TEXT" in str(cause):  # Pillow's guard against texts that unpack to gigabytes
+            remedy = "Remove it, or save it anew without the texts that are in it."
         raise DataError(
-            f"{name} cannot be decoded: {cause or type(cause).__name__}. "
-            "Remove it, or fetch it again."
+            f"{name} cannot be decoded: {cause or type(cause).__name__}. {remedy}"
         ) from cause
 
 

@@ -143,7 +143,10 @@ def _check_known(storage: Storage, labels: set[str], classes: Sequence[str]) -> 
             "names, or rename the folders to those numbers."
         )
     else:
-        remedy = "Remove or rename the folders."
+        remedy = (
+            "Give images of its own classes; or train it on these, its last layer anew: "
+            f"tinyalex train --data {storage.path} --weights RUN."
+        )
     raise DataError(
         f"{storage.path} has classes that the network was not trained on: {listed(unknown)}. "
         f"It knows {listed(classes)}. {remedy}"

@@ -9,10 +9,11 @@ import hashlib
 import io
 import json
 import math
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,10 +21,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyalex.data.archives import DAMAGED, open_archive
 from tinyalex.data.batches import batches
 from tinyalex.data.dataset import Dataset, Pixels, Split
-from tinyalex.data.decode import Decoder
-from tinyalex.errors import UsageError, nearest
+from tinyalex.data.decode import SUFFIXES, Decoder
+from tinyalex.data.magic import HEAD, picture_format
+from tinyalex.data.storage import Directory, Storage
+from tinyalex.errors import DataError, UsageError, nearest
 from tinyalex.measure.evaluate import views as draws_of_views
 from tinyalex.net.network import Network, outputs
 from tinyalex.net.shapes import layers as layers_of
@@ -68,15 +72,42 @@ def _check_layers(network: Network, layers: Sequence[str]) -> None:
 
 
 class Pictures:
-    """A Split of picture files. labels: all 0, for they have none."""
+    """A Split of pictures: files, and those in folders and archives. labels: all 0.
+
+    Raises DataError for a folder or an archive without pictures.
+    """
 
     def __init__(self, paths: Sequence[str], decoder: Decoder) -> None:
-        self.names: Sequence[str] = paths
-        self.labels = np.zeros(len(paths), np.int32)
+        self._places = [place for path in paths for place in _pictures(path)]
+        self.names: Sequence[str] = [
+            f"{inside.path}/{name}" if inside else name for inside, name in self._places
+        ]
+        self.labels = np.zeros(len(self.names), np.int32)
         self._decoder = decoder
 
     def read(self, index: int) -> Pixels:
-        return self._decoder.file(self.names[index])
+        inside, name = self._places[index]
+        if inside is None:
+            return self._decoder.file(name)
+        return self._decoder(inside.read(name), self.names[index])
+
+
+def _pictures(path: str) -> list[tuple[Storage | None, str]]:
+    """Places of the pictures at a path: a folder or an archive, and a name there; or None."""
+    storage: Storage | None = None
+    if os.path.isdir(path):
+        storage = Directory(Path(path))
+    elif not path.lower().endswith(SUFFIXES):
+        with suppress(*DAMAGED, OSError, ValueError):  # then it is refused as a picture
+            with open(path, "rb") as file:
+                head = file.read(HEAD)
+            storage = open_archive(Path(path)) if picture_format(head) is None else None
+    if storage is None:
+        return [(None, path)]
+    names = [name for name in storage.files if name.lower().endswith(SUFFIXES)]
+    if not names:
+        raise DataError(f"There is no picture ({' '.join(SUFFIXES)}) in {path}.")
+    return [(storage, name) for name in names]
 
 
 class All:

@@ -145,7 +145,9 @@ def find(run: str | Path, *, resume: bool = False) -> Path:
             return path
     except OSError as error:  # a name too long, or a folder that may not be entered
         raise CheckpointError(f"{path} cannot be read: {error.strerror}. {hint}") from None
-    raise CheckpointError(f"There is no checkpoint at {path}. {hint}")
+    runs = sorted(Path(run).glob("*/*.npz"), key=lambda file: file.stat().st_mtime)
+    newest = f" The newest run there is {runs[-1].parent}." if runs else ""
+    raise CheckpointError(f"There is no checkpoint at {path}. {hint}{newest}")
 
 
 def load_run(run: str | Path, *, resume: bool = False) -> tuple[Path, Checkpoint]:
@@ -211,7 +213,7 @@ def check_fits(
         raise CheckpointError(
             f"{path} holds {checkpoint.architecture} with {len(checkpoint.classes)} classes, but "
             f"this run is {network.name} with {len(classes)}. Resume with the --arch and --data of "
-            "the run that wrote it."
+            f"the run that wrote it; or begin a new one from its weights: --weights {path}."
         )
     if checkpoint.classes != classes:
         other = next(
@@ -219,5 +221,6 @@ def check_fits(
         )
         raise CheckpointError(
             f"{path} was trained on other classes than this data has: {other[0]!r} there, "
-            f"{other[1]!r} here. Resume with the --data of the run that wrote it."
+            f"{other[1]!r} here. Resume with the --data of the run that wrote it; or begin a new "
+            f"one from its weights: --weights {path}."
         )

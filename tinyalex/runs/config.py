@@ -76,6 +76,7 @@ class Config:
     batch_size: int | None = whole("images a step", short="-b")
     epochs: int | None = whole("times through the data")
     max_steps: int | None = whole("stop after so many steps in all")
+    early_stopping: int | None = whole("end after so many epochs without a better validation error")
     lr: float | None = setting(None, "learning rate", kind=float, rule=POSITIVE)
     momentum: float | None = setting(None, "momentum", kind=float, rule=FRACTION)
     weight_decay: float | None = setting(
@@ -120,6 +121,8 @@ class Config:
             kinds = (int, float) if extra["kind"] is float else extra["kind"]
             if not isinstance(value, kinds) or isinstance(value, bool):  # which is an int, too
                 raise UsageError(f"{flag} takes {NAMES[extra['kind']]}, not {value!r}.")
+            if "\0" in str(value):
+                raise UsageError(f"{flag} cannot be {value!r}: no path or name has a zero byte.")
             if extra["choices"] and value not in extra["choices"]:
                 raise UsageError(
                     f"{flag} cannot be {value!r}.{nearest(str(value), extra['choices'])} "
@@ -207,6 +210,8 @@ def from_file(path: Path, base: Config) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"Cannot read the config file {path}: {error.strerror}.") from None
+    except RecursionError:
+        raise UsageError(f"The config file {path} is nested too deeply.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The config file {path} is not TOML: {error}.") from None
     return from_mapping(values, base, str(path))

@@ -19,12 +19,13 @@ from tinyalex.system.backends import get_backend
 
 
 def load_networks(
-    runs: Sequence[str], backend: str = "auto"
+    runs: str | Sequence[str], backend: str = "auto"
 ) -> tuple[list[Checkpoint], list[Network]]:
     """The best checkpoint of each run (or the .npz named), and its network, ready to answer.
 
     Several can be averaged, so they must have the same classes and take images of the same size.
     """
+    runs = [runs] if isinstance(runs, str) else runs
     ops = get_backend(backend)
     (first_path, first), *others = loaded = [checkpoint.load_run(run) for run in runs]
     size = first.network.data.image_size

@@ -65,6 +65,8 @@ class Estimate:
         ends = math.ceil(left / count) * self._end(images)
         seconds = left * step + ends
         text = f"about {duration(seconds + to_decode)} to go"
+        if run.config.early_stopping:
+            text += ", or less"
         small = get_architecture(SMALL).with_classes(len(run.dataset.classes))
         macs, macs_small = (sum(c.macs for c in layers(a.rows)) for a in (run.architecture, small))
         if seconds > LONG and run.ops.name == "reference" and macs > 2 * macs_small:

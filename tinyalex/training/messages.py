@@ -74,6 +74,9 @@ def nothing_left(run: Run) -> str:
     progress = run.progress
     if progress.epoch >= run.recipe.epochs:
         reached, flag = f"epoch {progress.epoch}", f"--epochs {run.recipe.epochs}"
+    elif run.stopped_early:
+        reached = f"epoch {progress.epoch}, with no better error for as long"
+        flag = f"--early-stopping {run.config.early_stopping}"
     else:
         reached, flag = f"step {progress.step}", f"--max-steps {run.config.max_steps}"
     return (
@@ -106,6 +109,9 @@ def conclusion(run: Run) -> list[str]:
         *(["note: of so few validation images the error is hardly known"] if few else []),
         f"Weights, log and pictures: {folder} (look at curves.png and predictions.png)",
     ]
+    if run.stopped_early and progress.epoch < run.recipe.epochs:
+        patience = run.config.early_stopping
+        lines.insert(0, f"Stopped early: {patience} epochs without a better error.")
     if progress.batch:  # only --max-steps ends a run inside an epoch, and is saved with it
         lines.insert(0, f"Stopped at step {progress.step} of {steps}.")
         lines.append(f"Next: tinyalex train --resume {folder} --max-steps {steps}")

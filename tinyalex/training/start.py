@@ -79,9 +79,17 @@ class Run:
         return self.config.max_steps is not None and self.progress.step >= self.config.max_steps
 
     @property
+    def stopped_early(self) -> bool:
+        """True if the last --early-stopping epochs were no better than one before."""
+        history, patience = self.progress.history, self.config.early_stopping
+        best = self.progress.best
+        return bool(patience and best and best["epoch"] + patience <= len(history))
+
+    @property
     def finished(self) -> bool:
-        """True if the last epoch is done, or --max-steps reached."""
-        return self.progress.epoch >= self.recipe.epochs or self.out_of_steps
+        """True if the last epoch is done, or --max-steps or --early-stopping reached."""
+        done = self.progress.epoch >= self.recipe.epochs
+        return done or self.out_of_steps or (self.progress.batch == 0 and self.stopped_early)
 
     def state(self) -> Checkpoint:
         """The run as it is now, on the host."""

@@ -220,7 +220,8 @@ def _changed_images(hashes: dict[str, str], against: Path) -> list[Finding]:
         Finding(f"{count_of(gone)} gone since {against} was made.", again, gone, True),
         Finding(f"{count_of(new)} new since {against} was made.", "Pack anew to use them.", new),
     ]
-    return [finding for finding in findings if finding.images]
+    same = Finding(f"All {count_of(hashes)} are as they were when {against} was made.", "")
+    return [finding for finding in findings if finding.images] or [same]
 
 
 def _changed_files(path: Path, manifest: dict[str, Any]) -> list[Finding]:
