@@ -276,6 +276,7 @@ def test_images_that_are_not_what_was_packed(
     target = packed(source, tmp_path / "p")
     command = ["data", "check", str(source), "--against", str(target)]
     assert main(command) == 0
+    assert "images are as they were when" in capsys.readouterr().out
     picture = bytearray(encoded(Image.new("RGB", (20, 20)), "BMP"))
     (source / "train" / "cat" / "2.png").write_bytes(picture)
     before = check(source, workers=1, against=target)

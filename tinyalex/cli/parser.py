@@ -23,48 +23,61 @@ from tinyalex.system.version import __version__
 RUN = "folder of a run, or an .npz file in it"
 PICTURES = "picture, or folder, .zip or .tar of pictures"
 RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
-# What other programs call our commands and flags.
+# What other programs call our commands, flags and values; or why there is no such flag.
 ELSEWHERE = {
-    "fit": "train",
-    "finetune": "train",
-    "resume": "train",
-    **dict.fromkeys(("test", "validate", "val", "score", "accuracy"), "eval"),
-    **dict.fromkeys(("classify", "infer", "inference", "detect"), "predict"),
-    **dict.fromkeys(("plot", "draw", "visualize", "visualise"), "show"),
-    **dict.fromkeys(("info", "describe", "model"), "summary"),
-    **dict.fromkeys(("dataset", "check", "pack"), "data"),
-    **dict.fromkeys(("embed", "extract"), "features"),
-    **dict.fromkeys(("convert", "save"), "export"),
-    "load": "import",
-    "install": "doctor",
-    "list": "summary",
-    **dict.fromkeys(("--device", "--cuda", "--accelerator"), "--backend"),
-    **dict.fromkeys(("--model", "--network", "--net"), "--arch"),
-    **dict.fromkeys(("--learning-rate", "--learning_rate", "--lr0"), "--lr"),
-    **dict.fromkeys(("--dir", "--root", "--folder", "--path", "--source", "--input"), "--data"),
-    **dict.fromkeys(("--pretrained", "--checkpoint", "--ckpt", "--finetune"), "--weights"),
-    **dict.fromkeys(("--continue", "--restore"), "--resume"),
-    **dict.fromkeys(("--save-dir", "--project", "--log-dir", "--logdir", "--name"), "--output-dir"),
-    **dict.fromkeys(("--patience", "--early-stop"), "--early-stopping"),
-    **dict.fromkeys(("--amp", "--fp16", "--half", "--bf16"), "--precision"),
-    **dict.fromkeys(("--wd", "--decay"), "--weight-decay"),
-    **dict.fromkeys(("--sched", "--scheduler"), "--lr-scheduler"),
-    **dict.fromkeys(("--steps", "--iterations", "--max-iter"), "--max-steps"),
-    **dict.fromkeys(("--silent", "-s"), "--quiet"),
-    **dict.fromkeys(("--tta", "--ten-crop"), "--crops"),
-    **dict.fromkeys(("--top", "--top-k", "--top5", "-k"), "--topk"),
-    **dict.fromkeys(("--format", "--out-format"), "--json"),
-    "-V": "--version",
+    word: meant
+    for meant, words in {
+        "train": "fit finetune fine-tune resume",
+        "eval": "test validate val score accuracy",
+        "predict": "classify infer inference detect",
+        "show": "plot draw visualize visualise",
+        "summary": "info describe model list",
+        "data": "dataset check pack",
+        "features": "embed extract",
+        "export": "convert save",
+        "import": "load",
+        "doctor": "install",
+        "--version": "version -v",
+        "gpu": "cuda nvidia",
+        "reference": "cpu numpy",
+        "curves": "loss training",
+        "--backend": "--device --cuda --accelerator",
+        "--arch": "--model --network --net",
+        "--lr": "--learning-rate --learning_rate --lr0",
+        "--data": "--dir --root --folder --path --source --input",
+        "--weights": "--pretrained --checkpoint --ckpt --finetune",
+        "--resume": "--continue --restore",
+        "--output-dir": "--save-dir --project --log-dir --logdir --name",
+        "--early-stopping": "--patience --early-stop",
+        "--precision": "--amp --fp16 --half --bf16",
+        "--weight-decay": "--wd --decay",
+        "--lr-scheduler": "--sched --scheduler",
+        "--max-steps": "--steps --iterations --max-iter",
+        "--quiet": "--silent -s",
+        "--crops": "--tta --ten-crop",
+        "--topk": "--top --top-k --top5 -k",
+        "--json": "--format --out-format",
+        "The folders of the data are the classes.": "--num-classes --num_classes --nc",
+        "A network has one size of images: see tinyalex summary.": "--img-size --imgsz --size",
+        "There is one, SGD with momentum.": "--optimizer --optim --opt",
+        "Crops and flips are on; --arch mini+no-augmentation is without.": "--augment --aug",
+        "A tenth is held out where there is no folder named val.": "--val-split --split --val",
+        "Pictures stand without a flag.": "--image --images --img --file",
+        "The folder of the run stands without a flag.": "--run",
+    }.items()
+    for word in words.split()
 }
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, with the nearest known flag or command in its error.
 
-    more: what stands below the help, line by line, and takes a moment to look up.
+    more: what stands below the help, line by line, and takes a moment to look up. known: what was
+    understood of a command.
     """
 
     more: Callable[[], str] | None = None
+    known = argparse.Namespace()
 
     def format_help(self) -> str:
         help = super().format_help()
@@ -77,7 +90,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = ""
         if message.startswith("unrecognized arguments: "):
-            hint = self._hint(shlex.split(message)[2], self._option_string_actions)
+            unknown = shlex.split(message)[2:]
+            hint = self._hint(unknown[0], self._option_string_actions)
+            if unknown[0].partition("+")[0].lower() in ARCHITECTURES:
+                hint = f" Did you mean '--arch {unknown[0].lower()}'?"
+            elif os.path.isdir(unknown[0]) and not getattr(self.known, "data", None):
+                hint = f" Did you mean '--data {unknown[0]}'?"
         if "invalid choice: '" in message:
             wrong, known = message.split("invalid choice: '")[1].split("' (choose from ")
             hint = self._hint(wrong, [name.strip("' )") for name in known.split(", ")])
@@ -85,14 +103,15 @@ class Parser(argparse.ArgumentParser):
 
     def _hint(self, word: str, known: Iterable[str]) -> str:
         """Guess at what was meant by a flag, a command or a value that there is not."""
-        flags = self._option_string_actions
-        if "--arch" in flags and word.partition("+")[0].lower() in ARCHITECTURES:
-            return f" Did you mean '--arch {word.lower()}'?"
-        if "--data" in flags and os.path.exists(word):
-            return f" Did you mean '--data {word}'?"
         name = word.partition("=")[0]
         meant = ELSEWHERE.get(name.lower(), "")
-        return f" Did you mean {meant!r}?" if meant in known else nearest(name, known)
+        if meant.endswith("."):
+            return f" {meant}"
+        if meant in {*known, *self._option_string_actions}:
+            return f" Did you mean {meant!r}?"
+        if name == "--weights" or meant in ("--weights", "--resume", "--arch"):
+            return " The folder of the run stands without a flag."
+        return nearest(name, known)
 
 
 Command = Callable[[str, str, Any], Parser]
@@ -122,10 +141,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 where = f"The value of {word[:-1]}" if word else f"What follows {before}"
                 raise UsageError(f"{where} is empty. Is a variable of the shell not set?")
             _check_readable(word)
-        if not argv or argv[0] == "help":
+        if argv[:1] == ["help"]:
             argv = [*argv[1:], "--help"]
         arguments, unknown = parser().parse_known_args(argv)
         if unknown:
+            arguments.parser.known = arguments
             arguments.parser.error(f"unrecognized arguments: {shlex.join(unknown)}")
         code = arguments.run(arguments)
         sys.stdout.flush()
@@ -181,8 +201,9 @@ def parser() -> Parser:
     top = Parser(
         prog="tinyalex", description="AlexNet as it was in 2012: train it, read it, check it."
     )
+    top.set_defaults(run=lambda arguments: top.print_help(), parser=top)
     top.add_argument("--version", action="version", version=f"tinyalex {__version__}")
-    command = _commands(top)
+    command = _commands(top, required=False)
     for add in (_train, _eval, _predict, _features, _summary, _gradcheck, _compare, _show, _bench):
         add(command)
     for add in (_reproduce, _import, _export, _data):
@@ -191,9 +212,9 @@ def parser() -> Parser:
     return top
 
 
-def _commands(parser: Parser) -> Command:
+def _commands(parser: Parser, required: bool = True) -> Command:
     """Function that adds a command: its name, what it does in words, and what runs it."""
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=required, parser_class=Parser)
 
     def command(name: str, help: str, run: Any) -> Parser:
         sub: Parser = subparsers.add_parser(name, help=help, description=help)
