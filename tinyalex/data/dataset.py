@@ -34,12 +34,12 @@ class Split(Protocol):
 class Part:
     """A Split of some images of another. indices: which, int64 (N,)."""
 
-    def __init__(self, split: Split, indices: npt.NDArray[np.int64]) -> None:
+    def __init__(self, split: Split, indices: Indices) -> None:
         self.labels = split.labels[indices]
         self.names: Sequence[str] = [split.names[i] for i in indices]
         self._split, self._indices = split, indices
 
-    def read(self, index: int) -> npt.NDArray[np.uint8]:
+    def read(self, index: int) -> Pixels:
         return self._split.read(int(self._indices[index]))
 
 
