@@ -137,7 +137,7 @@ def test_filters_of_every_number_and_size(
     assert 900 <= picture.shape[1] <= 1600
 
 
-def test_the_bar_of_the_true_class_is_red(tmp_path: Path) -> None:
+def test_the_bar_of_the_true_class_has_its_colour_and_a_mark(tmp_path: Path) -> None:
     images = np.zeros((1, 32, 32, 3), np.uint8)
     images[:] = color = (10, 200, 30)
     probs = np.array([[0.05, 0.5, 0.3, 0.1, 0.03, 0.02]], np.float32)
@@ -158,7 +158,7 @@ def test_the_bar_of_the_true_class_is_red(tmp_path: Path) -> None:
     assert others[1] < true[1] < true[3] < others[3]  # the second of five
     found = texts(figure)
     assert {"one image", "bee", "dog", "50.0 %", "3.0 %"} <= set(found)
-    assert found.count("cat") == 2  # below the image and in its bar
+    assert {"cat", "✓ cat", "✗ mistake"} <= set(found)  # below the image and in its bar
     assert "fox" not in found
 
 
@@ -178,7 +178,8 @@ def test_long_names_end_in_an_ellipsis_before_the_next_text(tmp_path: Path) -> N
     figure = run_figures.predictions(images, probs, np.arange(3), titles, "/a/long/path" * 30)
     figure.draw_without_rendering()
     found = texts(figure)
-    assert found.count("$a_b$ and $\\frac$") == 4
+    assert found.count("$a_b$ and $\\frac$") == 3
+    assert found.count("✓ $a_b$ and $\\frac$") == 1
     assert sum(text.endswith("…") for text in found) == 9
     extents = [text.get_window_extent() for text in figure.texts]
     assert not any(a.overlaps(b) for i, a in enumerate(extents) for b in extents[:i])

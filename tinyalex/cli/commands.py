@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -310,32 +311,57 @@ def do_show(arguments: argparse.Namespace) -> None:
     path = folder.path / f"{arguments.what}.png"
     if arguments.output:
         path = Path(arguments.output)
-        _check_replaceable(path)
+        _check_replaceable(path, ".png", canvas.is_ours)
     if arguments.what == "curves":
         if folder.metrics.exists() and (damage := folder.damage()):
             print(f"tinyalex: {printable(damage)}", file=sys.stderr)
-        figure = draw.curves(folder)
+        figure = draw.curves(folder, checkpoint.load_run(arguments.source)[1].validation_images)
     else:
-        checkpoints, networks = load_networks([arguments.source])
+        (state,), (network,) = load_networks([arguments.source])
+        made = draw.origin(folder, state.progress)
         if arguments.what == "filters":
-            figure = draw.filters(networks[0])
+            config = from_mapping(state.config, Config(), "the checkpoint")
+            figure = draw.filters(
+                network, made, draw.initial_kernels(state.network, config, state.progress)
+            )
         else:
-            dataset = open_data_of(checkpoints, arguments.data)
-            figure = getattr(draw, arguments.what)(networks[0], dataset, arguments.workers)
+            dataset = open_data_of([state], arguments.data)
+            figure = getattr(draw, arguments.what)(network, dataset, arguments.workers, made)
     canvas.save(figure, path)
     print(printable(str(path)))
 
 
-def _check_replaceable(path: Path) -> None:
-    """Raise UsageError unless a picture may be written there: over nothing but another of ours."""
-    from tinyalex.figures.canvas import is_ours
-
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"Pictures are PNG files, and {path} is not named so: give a name.png.")
+def _check_replaceable(path: Path, suffix: str, is_ours: Callable[[Path], bool]) -> None:
+    """Raise UsageError unless a file may be written there: over nothing but another of ours."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{path} would be no {suffix} file by its name: give a name{suffix}.")
     if path.exists() and not is_ours(path):
         raise UsageError(
-            f"{path} is in the way: it is no picture that tinyalex drew. Give another --output."
+            f"{path} is in the way: it is nothing that tinyalex drew. Give another --output."
         )
+
+
+def do_report(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from tinyalex.figures import markup
+    from tinyalex.figures.report import Trained, page
+    from tinyalex.runs import checkpoint
+    from tinyalex.runs.folder import RunFolder
+    from tinyalex.runs.weights import load_networks, open_data_of
+    from tinyalex.system.files import write_whole, writing
+
+    file = checkpoint.find(arguments.source)
+    path = Path(arguments.output or file.parent / "report.html")
+    _check_replaceable(path, ".html", markup.is_ours)
+    (state,), (network,) = load_networks([arguments.source])
+    dataset = open_data_of([state], arguments.data)
+    run = Trained(RunFolder(file.parent), file, state, network, dataset)
+    with tqdm(total=run.images, unit=" images", leave=False, disable=None) as bar:
+        text = page(run, arguments.workers, bar.update)
+    with writing(path, "--output"):
+        write_whole(path, text.encode())
+    print(printable(str(path)))
 
 
 def do_reproduce(arguments: argparse.Namespace) -> None:

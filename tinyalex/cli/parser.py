@@ -204,9 +204,9 @@ def parser() -> Parser:
     top.set_defaults(run=lambda arguments: top.print_help(), parser=top)
     top.add_argument("--version", action="version", version=f"tinyalex {__version__}")
     command = _commands(top, required=False)
-    for add in (_train, _eval, _predict, _features, _summary, _gradcheck, _compare, _show, _bench):
+    for add in (_train, _eval, _predict, _features, _summary, _gradcheck, _compare, _show, _report):
         add(command)
-    for add in (_reproduce, _import, _export, _data):
+    for add in (_bench, _reproduce, _import, _export, _data):
         add(command)
     command("doctor", "what this machine has, and what to install", commands.do_doctor)
     return top
@@ -395,6 +395,14 @@ def _show(command: Command) -> None:
     sub.add_argument("--data", help="images to use (default: those of the training)")
     _add_workers(sub)
     sub.add_argument("-o", "--output", metavar="FILE", help="PNG to write (default: in the run)")
+
+
+def _report(command: Command) -> None:
+    sub = command("report", "all about a run on one HTML page", commands.do_report)
+    sub.add_argument("source", metavar="RUN", help=RUN)
+    sub.add_argument("--data", help="images to use (default: those of the training)")
+    _add_workers(sub)
+    sub.add_argument("-o", "--output", metavar="FILE", help="page to write (default: in the run)")
 
 
 def _bench(command: Command) -> None:

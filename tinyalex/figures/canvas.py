@@ -7,6 +7,7 @@ lengths are in pixels, from the top left corner.
 
 from __future__ import annotations
 
+import io
 import os
 from bisect import bisect_left
 from pathlib import Path
@@ -25,8 +26,9 @@ MARGIN, HEADER, FOOTER = 40, 80, 64
 SUBTITLE = 32  # what a line below the title takes more than HEADER
 
 TEXT, PALE, RULE = "#22272e", "#6a727d", "#d5d9de"
-BLUE, OCHRE, MIST = "#1f4e79", "#c27c1a", "#b9c6d6"
-BAR, TRUE_BAR = "#cdd8e4", "#ec7d75"  # light enough for dark text, and apart in grey
+BLUE, OCHRE, MIST = "#1f4e79", "#a3620a", "#b9c6d6"
+BAR, TRUE_BAR = "#dfe5ec", "#7fc8a9"  # light enough for dark text, and apart in grey
+RIGHT, WRONG = "✓", "✗"  # so that no colour stands alone
 
 
 def new_figure(width: int, height: int, title: str, subtitle: str = "", note: str = "") -> Figure:
@@ -102,6 +104,13 @@ def add_legend(figure: Figure, axes: Axes, columns: int, length: int) -> None:
                   handlelength=length)  # fmt: skip
 
 
+def png(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI)
+    return file.getvalue()
+
+
 def is_ours(path: Path) -> bool:
     """True if a file is a PNG by Matplotlib, which says so in each."""
     try:
@@ -117,7 +126,7 @@ def save(figure: Figure, path: Path) -> None:
     own = path.with_name(f".{path.name}.{os.getpid()}")  # a run and `show` may draw the same one
     try:
         with replacing(path, own) as file:
-            figure.savefig(file, format="png", dpi=DPI)
+            file.write(png(figure))
     except OSError as error:
         raise WriteError(
             f"Cannot write the picture {path}: {error.strerror}. {remedy(error)}"

@@ -22,9 +22,11 @@ from tinyalex.figures.canvas import (
     MIST,
     OCHRE,
     PALE,
+    RIGHT,
     RULE,
     SUBTITLE,
     TRUE_BAR,
+    WRONG,
     add_axes,
     add_legend,
     dress,
@@ -42,28 +44,40 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
+GAP = 4  # between kernels
 END: dict[str, Any] = {"markevery": [-1], "markersize": 5, "clip_on": False}  # a dot ends a line
 
 
-def curves(records: Sequence[Record], title: str) -> Figure:
+def curves(
+    records: Sequence[Record], title: str, subtitle: str = "", narrow: bool = False
+) -> Figure:
     """Loss and error over the epochs: training dashed, validation solid.
 
     records: the parsed lines of metrics.jsonl. In those of epochs, `epoch` counts finished epochs,
     `lr` is the rate that the epoch ran with, errors are fractions, and `val_` keys may be absent.
+    A top-5 error that is 0 throughout, as that of five classes or fewer, is not drawn. narrow: one
+    below the other, for a small screen.
     """
-    steps, epochs = _latest(records, "step"), _latest(records, "epoch")
+    steps, epochs = latest(records, "step"), latest(records, "epoch")
     x = _in_epochs([record["step"] for record in steps], epochs)
     left = epochs[0]["epoch"] - 1 if epochs else 0
     right = max([left + 1, *x[-1:], *(record["epoch"] for record in epochs)])
 
-    figure = new_figure(1400, 650, title)
-    loss, error = add_axes(figure, 96, 136, 500, 370), add_axes(figure, 744, 136, 500, 370)
+    top = 72 + (HEADER - 16 if title else 0) + (SUBTITLE if subtitle else 0)
+    size, across, places = (
+        ((560, top + 1060), 350, ((70, top), (70, top + 500)))
+        if narrow
+        else ((1400, top + 514), 500, ((96, top), (744, top)))
+    )
+    figure = new_figure(*size, title, subtitle)
+    loss, error = (add_axes(figure, *place, across, 370) for place in places)
     if steps:
         y = [record["loss"] for record in steps]
         loss.plot(x, y, ".-", color=MIST, linewidth=0.8, label="training, by step", **END)
     last = _plot(loss, epochs, "loss", 1, BLUE)
     top1 = _plot(error, epochs, "top1_error", 100, BLUE)
-    top5 = _plot(error, epochs, "top5_error", 100, OCHRE)
+    told = any(record[key] for record in epochs for key in record if "top5" in key)
+    top5 = _plot(error, epochs, "top5_error", 100, OCHRE) if told else math.nan
     for axes, name in ((loss, "Loss"), (error, "Error, percent")):
         axes.set_xlim(left, right)
         axes.set_ylim(bottom=0)
@@ -75,8 +89,16 @@ def curves(records: Sequence[Record], title: str) -> Figure:
     )
     if not epochs:
         error.set_axis_off()
-        write(figure, 744, 321, "Errors follow when the first epoch is finished.", 9, color=PALE)
-    add_legend(figure, loss, columns=3, length=3)
+        left, top = places[1]
+        write(
+            figure,
+            left,
+            top + 185,
+            "Errors follow when the first epoch is finished.",
+            9,
+            color=PALE,
+        )
+    add_legend(figure, loss, columns=1 if narrow else 3, length=3)
     return figure
 
 
@@ -90,32 +112,45 @@ def filters(
     each tower.
     """
     count, kh, kw, _ = weight.shape
-    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
-    relative = weight / np.where(largest > 0, largest, 1)  # -1 to 1
-    pixels = np.rint(127.5 + 127.5 * relative).astype(np.uint8)
-
     per_tower = math.ceil(count / towers)
     columns = min(per_tower, 16 if count > 32 else 8)  # 96 kernels: 6 rows of 16, as in the paper
     rows = math.ceil(per_tower / columns)
     zoom = max(1, (1056 if count > 32 else 720) // (columns * kw))
-    gap, tower_gap = 4, 56 if labels else 16
-    across, down = kw * zoom + gap, kh * zoom + gap
+    tower_gap = 56 if labels else 16
+    across, down = kw * zoom + GAP, kh * zoom + GAP
     tower_height = rows * down + tower_gap
 
     top = HEADER + (SUBTITLE if subtitle else 0) + (36 if labels else 0)
-    width = max(columns * across - gap + 2 * MARGIN, 900)
-    height = top + towers * tower_height - gap - tower_gap + FOOTER
+    width = max(columns * across - GAP + 2 * MARGIN, 900)
+    height = top + towers * tower_height - GAP - tower_gap + FOOTER
     kernels = f"{count} kernels of {kh} x {kw} x 3" + (f" in {towers} towers" if towers > 1 else "")
     note = f"{kernels}; every kernel is scaled by its largest weight, and grey is zero."
     figure = new_figure(width, height, title, subtitle, note)
-    for i, kernel in enumerate(pixels):
-        tower, place = divmod(i, per_tower)
-        row, column = divmod(place, columns)
-        x, y = MARGIN + column * across, top + tower * tower_height + row * down
-        paste(figure, x, y, kernel.repeat(zoom, 0).repeat(zoom, 1))
-    for tower, label in enumerate(labels):
-        write(figure, MARGIN, top + tower * tower_height - 12, label, 10)
+    for tower in range(towers):
+        y, first = top + tower * tower_height, tower * per_tower
+        sheet = kernel_sheet(weight[first : first + per_tower], columns, zoom)
+        paste(figure, MARGIN, y, sheet)
+        if labels:
+            write(figure, MARGIN, y - 12, labels[tower], 10)
     return figure
+
+
+def kernel_sheet(weight: Array, columns: int, zoom: int) -> Pixels:
+    """Kernels (O, kh, kw, 3) in rows on white, each scaled by its largest weight: uint8 (h, w, 3).
+
+    zoom: the side of the square that a weight becomes.
+    """
+    count, kh, kw, _ = weight.shape
+    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
+    relative = weight / np.where(largest > 0, largest, 1)  # -1 to 1
+    pixels = np.rint(127.5 + 127.5 * relative).astype(np.uint8).repeat(zoom, 1).repeat(zoom, 2)
+    down, across = kh * zoom + GAP, kw * zoom + GAP
+    sheet = np.full((math.ceil(count / columns) * down, columns * across, 3), 255, np.uint8)
+    for i, kernel in enumerate(pixels):
+        row, column = divmod(i, columns)
+        y, x = row * down, column * across
+        sheet[y : y + kh * zoom, x : x + kw * zoom] = kernel
+    return sheet[:-GAP, :-GAP]
 
 
 def predictions(
@@ -140,7 +175,8 @@ def predictions(
     width = columns * (side + gap) - gap + 2 * MARGIN
     top = HEADER + (SUBTITLE if subtitle else 0)
     height = top + math.ceil(len(images) / columns) * cell - gap + FOOTER
-    note = "The most probable classes" + ("." if labels is None else "; the true one is red.")
+    mark = "" if labels is None else f"; {RIGHT} and green: the true one"
+    note = f"The most probable classes{mark}."
     figure = new_figure(width, height, title, subtitle, note)
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
@@ -149,19 +185,24 @@ def predictions(
         picture.imshow(image)
         picture.set_axis_off()
         if labels is not None:
-            write(figure, x, y + side + 28, shortened(titles[labels[i]], 11, side), 11)
+            write(figure, x, y + side + 28, shortened(titles[labels[i]], 11, side - 110), 11)
+            if probs[i].argmax() != labels[i]:
+                style = {"color": OCHRE, "ha": "right"}
+                write(figure, x + side, y + side + 28, f"{WRONG} mistake", 9, **style)
         y += side + name_height
         for c in np.argsort(-probs[i], kind="stable")[:bars]:
-            color = TRUE_BAR if labels is not None and c == labels[i] else BAR
+            true = labels is not None and c == labels[i]
+            color = TRUE_BAR if true else BAR
             corner, length = (x / width, 1 - (y + bar - 4) / height), probs[i, c] * side / width
             figure.add_artist(Rectangle(corner, length, (bar - 4) / height, color=color, lw=0))
-            write(figure, x + 8, y + 17, shortened(titles[c], 8.5, side - 80), 8.5)
+            name = f"{RIGHT} {titles[c]}" if true else titles[c]
+            write(figure, x + 8, y + 17, shortened(name, 8.5, side - 80), 8.5)
             write(figure, x + side, y + 17, f"{100 * probs[i, c]:.1f} %", 8.5, ha="right")
             y += bar
     return figure
 
 
-def _latest(records: Sequence[Record], event: str) -> list[Record]:
+def latest(records: Sequence[Record], event: str) -> list[Record]:
     """The records of one event, in order of steps.
 
     A run resumed from a checkpoint repeats the steps after it; the later record counts.

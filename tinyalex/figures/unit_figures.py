@@ -126,7 +126,7 @@ def confusion(counts: Array, titles: Sequence[str], title: str, subtitle: str) -
     pixels = np.rint(color).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
     extent = len(pixels)
 
-    names = 130 if named else 32  # the room for them, left and above
+    names = 154 if named else 32  # the room for them, left and above
     left, top = MARGIN + names, TOP + names
     beside = left + extent + 56
     note = (
@@ -140,6 +140,9 @@ def confusion(counts: Array, titles: Sequence[str], title: str, subtitle: str) -
     frame.patch.set_visible(False)
     frame.set(xticks=[], yticks=[])
     frame.spines[:].set_color(PALE)
+    order = "" if named else ", the classes in order of their labels"
+    write(figure, left, TOP + 12 if named else top - 12, f"predicted{order}", 9, color=PALE)
+    write(figure, MARGIN + 12, top, "true", 9, color=PALE, rotation=90, va="top", ha="center")
     if named:
         middles = [round((c + 0.5) * cell) for c in range(classes)]
         for name, middle in zip(titles, middles, strict=True):
@@ -150,9 +153,6 @@ def confusion(counts: Array, titles: Sequence[str], title: str, subtitle: str) -
             x, y = left + (answered + 0.5) * cell, top + middles[true] + 5
             style = {"ha": "center", "color": "white" if dark[true, answered] > 0.6 else TEXT}
             write(figure, x, y, f"{counts[true, answered]:,}", 8, **style)
-    else:
-        write(figure, left, top - 12, "answered, the classes in order of their labels", 9)
-        write(figure, left - 12, top, "true", 9, rotation=90, va="top", ha="center")
 
     write(figure, beside, top + 10, "Most often taken for another", 10)
     for row, (true, answered) in enumerate(worst(counts, WORST)):

@@ -1,5 +1,6 @@
 """Nearest training images: in the last hidden layer, as in Figure 4 of the paper, and in pixels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,16 +51,22 @@ def check(dataset: Dataset) -> None:
         )
 
 
-def neighbors(network: Network, dataset: Dataset, workers: int) -> Neighbors:
+def neighbors(
+    network: Network,
+    dataset: Dataset,
+    workers: int,
+    after_batch: Callable[[int], object] = lambda images: None,
+) -> Neighbors:
     """The training images nearest to validation images, by Euclidean distance.
 
-    Of many images a sample is taken, always the same. Raises DataError, see `check`.
+    Of many images a sample is taken, always the same; after_batch hears how many were done. Raises
+    DataError, see `check`.
     """
     check(dataset)
     queries = sample(len(dataset.require_val().labels), QUERIES)
     points = sample(len(dataset.train.labels), POINTS)
-    asked = features(network, dataset.require_val(), queries, workers)
-    known = features(network, dataset.train, points, workers)
+    asked = features(network, dataset.require_val(), queries, workers, after_batch)
+    known = features(network, dataset.train, points, workers, after_batch)
     near = {space: points[nearest(asked[space], known[space])] for space in asked}
     return Neighbors(queries, points, near)
 
@@ -69,7 +76,13 @@ def sample(count: int, limit: int) -> Indices:
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
-def features(network: Network, split: Split, indices: Indices, workers: int) -> dict[str, Array]:
+def features(
+    network: Network,
+    split: Split,
+    indices: Indices,
+    workers: int,
+    after_batch: Callable[[int], object] = lambda images: None,
+) -> dict[str, Array]:
     """The last hidden layer (what the last row reads) and the pixels of images, float64 (n, F).
 
     The layer is that of evaluation, where dropout at most scales it; images are seen through the
@@ -82,6 +95,7 @@ def features(network: Network, split: Split, indices: Indices, workers: int) -> 
         _, output = next(outputs(network, batch.images, [below]))
         layer.append(output.reshape(n, -1).astype(np.float64))
         pixels.append(thumbnails(batch.images, data).reshape(n, -1))
+        after_batch(n)
     return {LAYER: np.concatenate(layer), PIXELS: np.concatenate(pixels)}
 
 

@@ -1,55 +1,16 @@
 """The page of `tinyalex reproduce all`: every experiment in one file that needs no other."""
 
-import base64
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
 from tinyalex.errors import TinyalexError
+from tinyalex.figures.markup import data_uri, document, table
 from tinyalex.reproduce.experiment import Experiment, Request, write_text
 from tinyalex.system.version import __version__
 
-NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
-
-STYLE = """
-:root { color-scheme: light dark; --text: #22272e; --pale: #5b636d; --rule: #d5d9de;
-  --page: #fff; --link: #1f4e79; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #dde2e8; --pale: #a3acb7; --rule: #3b434d; --page: #16191d; --link: #8fbce6; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem;
-  font: 1rem/1.55 system-ui, sans-serif; color: var(--text); background: var(--page);
-  overflow-wrap: break-word; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 1rem 0; }
-h2 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 1rem; }
-a { color: var(--link); }
-p, ul, ol { max-width: 44rem; }
-section { border-top: 1px solid var(--rule); margin-top: 2.5rem; padding-top: 1.5rem; }
-figure { margin: 0 0 1.25rem; overflow-x: auto; border-radius: 6px; }
-img { display: block; width: 100%; min-width: 42rem; height: auto; background: #fff; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--rule); }
-thead th { vertical-align: bottom; min-width: 5rem; }
-tbody th { font-weight: normal; min-width: 7rem; }
-td { min-width: 6rem; }
-.number { text-align: right; }
-td.number { white-space: nowrap; }
-.fine { color: var(--pale); font-size: .9rem; }
-@page { margin: 15mm; }
-@media print {
-  :root { --text: #000; --pale: #444; --rule: #bbb; --page: #fff; --link: #000; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  h2 { break-after: avoid; }
-  figure, tr { break-inside: avoid; }
-  figure, .table { overflow: visible; }
-  img { min-width: 0; }
-}
-"""
+TITLE = "The experiments of AlexNet"
 
 INTRODUCTION = """\
 In 2012 the network called AlexNet won the ImageNet challenge, and its paper gave reasons for each
@@ -102,17 +63,8 @@ def page(
             f"{body}\n</section>"
         )
     out_of_reach = "\n".join(f"<p>{escape(text)}</p>" for text in OUT_OF_REACH)
-    return f"""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>The experiments of AlexNet</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>The experiments of AlexNet</h1>
+    body = f"""\
+<h1>{TITLE}</h1>
 <p>{escape(INTRODUCTION)}</p>
 <p class="fine">tinyalex {escape(__version__)}, tinyalex reproduce all, {escape(request.date)}</p>
 <nav aria-label="Contents">
@@ -125,42 +77,20 @@ def page(
 <section id="out-of-reach">
 <h2>What is out of reach</h2>
 {out_of_reach}
-</section>
-</body>
-</html>
-"""
+</section>"""
+    return document(TITLE, body)
 
 
 def result(folder: Path) -> str:
     """Section on an experiment: its figure, the paper's sentence, its own, and its table."""
     saved = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    png = base64.b64encode((folder / "figure.png").read_bytes()).decode()
+    png = data_uri((folder / "figure.png").read_bytes(), "png")
     alt = f"Figure: {saved['title']} What it shows is said and listed below."
     remark = f"\n<p>{escape(saved['remark'])}</p>" if saved["remark"] else ""
     return f"""\
-<figure tabindex="0"><img alt="{escape(alt)}" src="data:image/png;base64,{png}"></figure>
+<figure tabindex="0"><img alt="{escape(alt)}" src="{png}"></figure>
 <p><b>The paper:</b> {escape(saved["paper"])}</p>
 <p><b>Here:</b> {escape(saved["found"])}</p>
 {table(saved["columns"], saved["rows"])}
 <p class="fine">{escape(saved["setting"])}. Alone: tinyalex reproduce {escape(saved["name"])}</p>\
 {remark}"""
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of numbers stand on the right; a table too wide for the page scrolls by itself."""
-    numbers = [all(NUMBER.match(c) for c in cells if c) for cells in zip(*rows, strict=True)]
-
-    def line(texts: Sequence[str], tags: Sequence[str]) -> str:
-        classes = ["", *(' class="number"' if number else "" for number in numbers[1:])]
-        cells = (
-            f"<{tag}{kind}>{escape(text)}</{tag[:2]}>"
-            for text, tag, kind in zip(texts, tags, classes, strict=True)
-        )
-        return f"<tr>{''.join(cells)}</tr>"
-
-    head = line(columns, ['th scope="col"'] * len(columns))
-    body = "\n".join(line(row, ['th scope="row"', *["td"] * (len(row) - 1)]) for row in rows)
-    return (
-        '<div class="table" tabindex="0" role="region" aria-label="Table">\n'
-        f"<table>\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )

@@ -52,6 +52,11 @@ class Checkpoint:
         """The network's name."""
         return self.network.name
 
+    @property
+    def validation_images(self) -> int:
+        """Number of validation images of its training, 0 if there were none or it is not known."""
+        return sum(count for count, _ in self.data.get("val", {}).values())
+
 
 def machine() -> dict[str, str]:
     """Parts that the last bits of a result depend on: processor, NumPy, and the BLAS it calls."""

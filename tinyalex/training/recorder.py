@@ -100,7 +100,7 @@ class Recorder:
     def draw(self) -> None:
         """Draw the pictures of the run."""
         run = self.run
-        draw.draw_all(run.folder, run.network, run.dataset, run.config.workers)
+        draw.draw_all(run.folder, run.network, run.dataset, run.config, run.progress)
         self.drawn = time.monotonic()
 
     def diverged(self, what: str) -> DivergedError:
