@@ -19,7 +19,7 @@ from tinyalex.data import batches, open_data
 from tinyalex.figures import unit_figures
 from tinyalex.figures.unit_figures import Block
 from tinyalex.measure import evaluate, neighbors, units
-from tinyalex.measure.evaluate import Scores, answers, confused, probabilities
+from tinyalex.measure.evaluate import Scores, confusion, probabilities
 from tinyalex.measure.units import Field, Responses, Strip
 from tinyalex.net.draws import centre_draws, initial_parameters
 from tinyalex.net.layers import Augment, AvgPool, Conv2d, Linear, LRNMap
@@ -282,9 +282,7 @@ def test_confusion_counts_each_image_once(network, photos):
     for i, label in enumerate(split.labels):
         answer = probabilities([network], split.read(i)[None])[0].argmax()
         expected[label, answer] += 1
-    np.testing.assert_array_equal(
-        confused(split.labels, answers(network, split, 5, 0).given, 3), expected
-    )
+    np.testing.assert_array_equal(confusion([network], split, 5, workers=0), expected)
 
 
 def test_the_worst_pairs_have_the_largest_share_of_their_class():

@@ -171,10 +171,12 @@ def test_evaluate_counts_errors_and_loss(mini, images):
         labels=labels.astype(np.int32), names=[""] * 6, read=lambda i: images[i]
     )
     done = []
-    scores = evaluate([ours], split, 4, workers=0, after_batch=done.append)
+    scores = evaluate([ours], split, 4, workers=0, after_batch=lambda *both: done.append(both))
     assert (scores.images, scores.top1_error, scores.top5_error) == (6, 4 / 6, 2 / 6)
     assert scores.loss == pytest.approx(-np.log(probs[np.arange(6), labels]).mean())
-    assert done == [4, 2]
+    assert [len(some) for some, _ in done] == [4, 2]
+    for both, whole in zip(zip(*done, strict=True), (labels, probs), strict=True):
+        np.testing.assert_allclose(np.concatenate(both), whole, rtol=1e-5)
 
 
 def test_no_images_have_no_error(mini):

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +297,7 @@ def do_compare(arguments: argparse.Namespace) -> None:
 
 
 def do_show(arguments: argparse.Namespace) -> None:
-    from tinyalex.figures import canvas, draw
+    from tinyalex.figures import canvas, draw, run_figures
     from tinyalex.runs import checkpoint
     from tinyalex.runs.folder import RunFolder
     from tinyalex.runs.weights import load_networks, open_data_of
@@ -311,11 +310,12 @@ def do_show(arguments: argparse.Namespace) -> None:
     path = folder.path / f"{arguments.what}.png"
     if arguments.output:
         path = Path(arguments.output)
-        _check_replaceable(path, ".png", canvas.is_ours)
+        _check_replaceable(path, ".png")
     if arguments.what == "curves":
         if folder.metrics.exists() and (damage := folder.damage()):
             print(f"tinyalex: {printable(damage)}", file=sys.stderr)
-        figure = draw.curves(folder, checkpoint.load_run(arguments.source)[1].validation_images)
+        images = checkpoint.load_run(arguments.source)[1].validation_images
+        figure = run_figures.curves(*draw.curves(folder, images))
     else:
         (state,), (network,) = load_networks([arguments.source])
         made = draw.origin(folder, state.progress)
@@ -331,8 +331,10 @@ def do_show(arguments: argparse.Namespace) -> None:
     print(printable(str(path)))
 
 
-def _check_replaceable(path: Path, suffix: str, is_ours: Callable[[Path], bool]) -> None:
+def _check_replaceable(path: Path, suffix: str) -> None:
     """Raise UsageError unless a file may be written there: over nothing but another of ours."""
+    from tinyalex.figures.canvas import is_ours
+
     if path.suffix.lower() != suffix:
         raise UsageError(f"{path} would be no {suffix} file by its name: give a name{suffix}.")
     if path.exists() and not is_ours(path):
@@ -344,7 +346,6 @@ def _check_replaceable(path: Path, suffix: str, is_ours: Callable[[Path], bool])
 def do_report(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from tinyalex.figures import markup
     from tinyalex.figures.report import Trained, page
     from tinyalex.runs import checkpoint
     from tinyalex.runs.folder import RunFolder
@@ -353,7 +354,7 @@ def do_report(arguments: argparse.Namespace) -> None:
 
     file = checkpoint.find(arguments.source)
     path = Path(arguments.output or file.parent / "report.html")
-    _check_replaceable(path, ".html", markup.is_ours)
+    _check_replaceable(path, ".html")
     (state,), (network,) = load_networks([arguments.source])
     dataset = open_data_of([state], arguments.data)
     run = Trained(RunFolder(file.parent), file, state, network, dataset)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+GENERATOR = b'<meta name="generator" content="tinyalex">'
 DPI = 128  # a power of two, so that pixels to inches and back is exact
 MARGIN, HEADER, FOOTER = 40, 80, 64
 SUBTITLE = 32  # what a line below the title takes more than HEADER
@@ -112,13 +113,13 @@ def png(figure: Figure) -> bytes:
 
 
 def is_ours(path: Path) -> bool:
-    """True if a file is a PNG by Matplotlib, which says so in each."""
+    """True if a file is a PNG by Matplotlib, which says so in each, or a page of ours."""
     try:
         with open(path, "rb") as file:
-            start = file.read(200)
+            start = file.read(300)
     except OSError:  # a folder
         return False
-    return start.startswith(b"\x89PNG") and b"Matplotlib" in start
+    return GENERATOR in start or (start.startswith(b"\x89PNG") and b"Matplotlib" in start)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -15,7 +15,8 @@ from tinyalex.data.batches import read_images
 from tinyalex.data.dataset import Dataset, Indices, Pixels, Split
 from tinyalex.errors import UsageError, printable
 from tinyalex.figures import canvas, run_figures, unit_figures
-from tinyalex.measure.evaluate import answers, confused, interval, measured_on, probabilities
+from tinyalex.measure.evaluate import confusion as count_confusions
+from tinyalex.measure.evaluate import interval_in_words, measured_on, probabilities
 from tinyalex.measure.neighbors import LAYER, NEAREST, PIXELS, Neighbors
 from tinyalex.measure.neighbors import neighbors as find_neighbors
 from tinyalex.measure.units import towers
@@ -47,16 +48,12 @@ def origin(folder: RunFolder, progress: Progress) -> str:
     return f"run {name}, epoch {progress.epoch}{running}"
 
 
-def curves(folder: RunFolder, images: int) -> Figure:
-    """Loss and errors over the epochs. images: for validation, or 0 where that is not known.
+def curves(folder: RunFolder, images: int) -> tuple[list[dict[str, Any]], str, str]:
+    """The records of a run, and the title and subtitle of their curves.
 
-    Raises UsageError if the folder does not hold them.
+    images: for validation, or 0 where that is not known. Raises UsageError if the folder does not
+    hold them.
     """
-    return run_figures.curves(*curves_data(folder, images))
-
-
-def curves_data(folder: RunFolder, images: int) -> tuple[list[dict[str, Any]], str, str]:
-    """The records of a run, and the title and subtitle of its curves. See `curves`."""
     for needed in (folder.path / "config.toml", folder.metrics):
         if not needed.exists():
             raise UsageError(
@@ -73,9 +70,7 @@ def curves_data(folder: RunFolder, images: int) -> tuple[list[dict[str, Any]], s
     if "val_top1_error" in best:
         error = best["val_top1_error"]
         subtitle += f"; best: epoch {best['epoch']}, validation top-1 error {100 * error:.2f} %"
-        if images:
-            low, high = interval(error, images)
-            subtitle += f" (95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
+        subtitle += f" ({interval_in_words(error, images)})" if images else ""
     return records, f"{config.arch} on {shown}", subtitle
 
 
@@ -189,8 +184,7 @@ def neighbors_shown(
 def confusion(network: Network, dataset: Dataset, workers: int, made: str) -> Figure:
     """Confusion of classes, on the images that errors are measured on."""
     split, which = measured_on(dataset)
-    given = answers(network, split, BATCH, workers).given
-    counts = confused(split.labels, given, network.architecture.classes)
+    counts = count_confusions([network], split, BATCH, workers)
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
     title = f"{network.architecture.name} on {which} images of {dataset.name}, {made}"
     subtitle = f"{wrong:,} of {total:,} images wrong: top-1 error {100 * wrong / total:.2f} %"
@@ -205,7 +199,7 @@ def draw_all(
     initial = initial_kernels(network.architecture, config, progress)
     images = 0 if dataset.val is None else len(dataset.val.labels)
     for name, figure in (
-        ("curves", curves(folder, images)),
+        ("curves", run_figures.curves(*curves(folder, images))),
         ("filters", filters(network, made, initial)),
         ("predictions", predictions(network, dataset, config.workers, made)),
     ):

@@ -7,15 +7,13 @@ import io
 import re
 from collections.abc import Container, Sequence
 from html import escape
-from pathlib import Path
 
 from PIL import Image
 
 from tinyalex.data.dataset import Pixels
 from tinyalex.errors import printable
-from tinyalex.system.version import __version__
+from tinyalex.figures.canvas import GENERATOR
 
-GENERATOR = "tinyalex"
 SMALL, LARGEST = 64, 160  # pixels: up to which a picture stays as it is, and to which it shrinks
 NUMBER = re.compile(r"[-+−]?\.?\d")  # how a cell begins that stands on the right
 
@@ -65,8 +63,8 @@ def document(title: str, body: str, style: str = "") -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{GENERATOR.decode()}
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="{GENERATOR} {__version__}">
 <title>{text(title)}</title>
 <style>{STYLE}{style}</style>
 </head>
@@ -75,15 +73,6 @@ def document(title: str, body: str, style: str = "") -> str:
 </body>
 </html>
 """
-
-
-def is_ours(path: Path) -> bool:
-    """True if a file is such a page."""
-    try:
-        with open(path, "rb") as file:
-            return f'content="{GENERATOR} '.encode() in file.read(500)
-    except OSError:  # a folder
-        return False
 
 
 def text(words: str) -> str:

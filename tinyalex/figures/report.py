@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +17,15 @@ from tinyalex.figures import canvas, draw, markup, run_figures
 from tinyalex.figures.canvas import RIGHT, WRONG
 from tinyalex.figures.markup import picture, table, text
 from tinyalex.figures.unit_figures import NAMED, worst
-from tinyalex.measure import neighbors
-from tinyalex.measure.evaluate import Answers, answers, confused, interval, measured_on
+from tinyalex.measure.evaluate import (
+    Scores,
+    evaluate,
+    has_top5,
+    interval,
+    interval_in_words,
+    measured_on,
+)
+from tinyalex.measure.neighbors import NEAREST, POINTS, QUERIES, neighbors
 from tinyalex.measure.units import towers
 from tinyalex.net.network import Network
 from tinyalex.runs.checkpoint import Checkpoint
@@ -74,7 +81,7 @@ pre { background: var(--code); padding: .75rem 1rem; border-radius: 6px; overflo
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's checkpoint, its network, and the images that it is judged on."""
+    """A checkpoint, of which folder and file, its network, and the images it is judged on."""
 
     folder: RunFolder
     file: Path
@@ -88,234 +95,207 @@ class Trained:
         return from_mapping(self.state.config, Config(), str(self.file))
 
     @property
+    def has_neighbors(self) -> bool:
+        """True if nearest training images can be found."""
+        return self.dataset.val is not None and len(self.dataset.train.labels) >= NEAREST
+
+    @property
     def images(self) -> int:
         """Number of images that `page` looks at."""
-        count = len(measured_on(self.dataset)[0].labels)
-        known = len(self.dataset.train.labels)
-        near = min(count, neighbors.QUERIES) + min(known, neighbors.POINTS)
-        return count + near * has_neighbors(self.dataset)
-
-
-def has_neighbors(dataset: Dataset) -> bool:
-    """True if nearest training images can be found."""
-    return dataset.val is not None and len(dataset.train.labels) >= neighbors.NEAREST
+        count, known = len(measured_on(self.dataset)[0].labels), len(self.dataset.train.labels)
+        return count + self.has_neighbors * (min(count, QUERIES) + min(known, POINTS))
 
 
 def page(run: Trained, workers: int, after_batch: Callable[[int], object]) -> str:
     """The page as HTML. after_batch hears how many images were done, of `run.images` in all."""
     split, which = measured_on(run.dataset)
-    found = answers(run.network, split, BATCH, workers, after_batch)
-    counts = confused(split.labels, found.given, len(run.dataset.classes))
+    parts = []
+
+    def keep(labels: Array, probs: Array) -> None:
+        parts.append((probs.argmax(1), probs.max(1), probs[np.arange(len(labels)), labels]))
+        after_batch(len(labels))
+
+    scores = evaluate([run.network], split, BATCH, workers=workers, after_batch=keep)
+    given, surest, own = map(np.concatenate, zip(*parts, strict=True))
     title = f"{run.state.architecture} on {run.dataset.name}"
-    sections = [
-        ("What was trained", facts(run)),
-        ("Curves", curves(run)),
-        ("The worst mistakes", mistakes(run.dataset, split, found)),
-        ("Classes", classes(counts, [*map(printable, run.dataset.titles)])),
-        ("What it calls alike", alike(run, workers, after_batch)),
-        ("First-layer filters", filters(run)),
-        ("How to use it", use(run, split)),
-    ]
-    links = " · ".join(f'<a href="#{n.split()[-1]}">{n}</a>' for n, body in sections if body)
-    bodies = (
-        f'<section id="{name.split()[-1]}">\n<h2>{name}</h2>\n{body}\n</section>'
-        for name, body in sections
-        if body
-    )
-    return markup.document(
-        title,
-        f"<h1>{text(title)}</h1>\n{result(found, which, len(counts))}\n"
+    sections = {
+        "What was trained": facts(run),
+        "Curves": curves(run),
+        "The worst mistakes": mistakes(run.dataset, split, given, surest, own),
+        "Classes": classes(split.labels, given, [*map(printable, run.dataset.titles)]),
+        "What it calls alike": alike(run, workers, after_batch) if run.has_neighbors else "",
+        "First-layer filters": filters(run),
+        "How to use it": use(run, split),
+    }
+    links, bodies = [], []
+    for name, body in sections.items():
+        if body:
+            id = name.split()[-1]
+            links.append(f'<a href="#{id}">{name}</a>')
+            bodies.append(f'<section id="{id}">\n<h2>{name}</h2>\n{body}\n</section>')
+    top = (
+        f"<h1>{text(title)}</h1>\n{result(scores, which, len(run.dataset.classes))}\n"
         f'<p class="fine">{text(draw.origin(run.folder, run.state.progress))}</p>\n'
-        f'<nav aria-label="Contents"><p>{links}</p></nav>\n<main>\n{chr(10).join(bodies)}\n</main>',
-        STYLE,
+        f'<nav aria-label="Contents"><p>{" · ".join(links)}</p></nav>'
     )
+    return markup.document(title, "\n".join((top, "<main>", *bodies, "</main>")), STYLE)
 
 
-def result(found: Answers, which: str, count: int) -> str:
-    """The errors, with their intervals."""
-    images = len(found.rank)
-    errors = []
-    for top in (1, 5) if count > 5 else (1,):
-        error = float((found.rank >= top).mean())
-        low, high = interval(error, images)
-        errors.append(
-            f"top-{top} error {100 * error:.2f} % "
-            f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
-        )
-    of = f"all {images:,}" if which == "all" else f"{images:,} {which}"
-    right = 100 * float((found.rank < 1).mean())
+def result(scores: Scores, which: str, count: int) -> str:
+    """The errors, with their intervals. count: of classes."""
+    errors = {"top-1": scores.top1_error} | (
+        {"top-5": scores.top5_error} if has_top5(count) else {}
+    )
+    listed = ", ".join(
+        f"{top} error {100 * error:.2f} % ({interval_in_words(error, scores.images)})"
+        for top, error in errors.items()
+    )
+    of = f"all {scores.images:,}" if which == "all" else f"{scores.images:,} {which}"
     return (
-        f'<p class="lead"><b>{right:.2f} %</b> of {of} images right at first guess: '
-        f"{', '.join(errors)}.</p>"
+        f'<p class="lead"><b>{100 - 100 * scores.top1_error:.2f} %</b> of {of} images right at '
+        f"first guess: {listed}.</p>"
     )
 
 
 def facts(run: Trained) -> str:
     """Network, images, recipe, time and machine of the training."""
-    state, progress, config = run.state, run.state.progress, run.config
+    state, progress, config, dataset = run.state, run.state.progress, run.config, run.dataset
     parameters = sum(array.size for array in state.parameters.values())
     two = ", two towers" if towers(run.network) == 2 else ""
-    val = 0 if run.dataset.val is None else len(run.dataset.val.labels)
-    rows = [
-        ("network", f"{state.architecture}: {parameters:,} parameters{two}"),
-        (
-            "images",
-            f"{run.dataset.name}: {len(run.dataset.train.labels):,} for training, {val:,} for "
-            f"validation, {len(run.dataset.classes):,} classes",
-        ),
-    ]
-    if config.weights:
-        rows.append(("began from", printable(config.weights)))
+    val = 0 if dataset.val is None else len(dataset.val.labels)
+    rows = {
+        "network": f"{state.architecture}: {parameters:,} parameters{two}",
+        "images": f"{dataset.name}: {len(dataset.train.labels):,} for training, {val:,} for "
+        f"validation, {len(dataset.classes):,} classes",
+        "began from": config.weights or "",
+    }
     if progress.step:
-        falls = {
-            "step": f", times {config.lr_gamma:g} every {config.lr_step_size} epochs",
-            "plateau": f", times {config.lr_gamma:g} after {config.lr_patience} epochs no better",
-        }
+        rows["recipe"] = (
+            f"batches of {config.batch_size}, rate {config.lr:g} ({config.lr_scheduler}), momentum "
+            f"{config.momentum:g}, weight decay {config.weight_decay:g}, seed {config.seed}"
+        )
         best = ", the best so far" if run.file.name == "best.npz" else ""
-        rows += [
-            (
-                "recipe",
-                f"batches of {config.batch_size}, rate {config.lr:g}"
-                f"{falls.get(str(config.lr_scheduler), '')}, momentum {config.momentum:g}, weight "
-                f"decay {config.weight_decay:g}, {config.precision}, seed {config.seed}",
-            ),
-            ("epochs", f"{progress.epoch} of {config.epochs}, {progress.step:,} steps{best}"),
-        ]
-    if speeds := [r["images_per_second"] for r in progress.history if r.get("images_per_second")]:
-        trained = sum(count for count, _ in state.data.get("train", {}).values())
+        rows["epochs"] = f"{progress.epoch} of {config.epochs}, {progress.step:,} steps{best}"
+    speeds = [r["images_per_second"] for r in progress.history if r.get("images_per_second")]
+    if speeds and state.data:
+        trained = sum(count for count, _ in state.data["train"].values())
         time = timedelta(seconds=round(sum(trained / speed for speed in speeds)))
-        rows.append(("time", f"{time} of training, {speeds[-1]:,.0f} images/s"))
-    if state.machine:
-        machine = ", ".join(f"{part} {what}" for part, what in state.machine.items())
-        rows.append(("computed with", machine))
-    cells = "\n".join(
-        f'<tr><th scope="row">{name}</th><td>{text(value)}</td></tr>' for name, value in rows
+        rows["time"] = f"{time} of training, {speeds[-1]:,.0f} images/s"
+    rows["computed with"] = ", ".join(f"{part} {what}" for part, what in state.machine.items())
+    cells = (
+        f'<tr><th scope="row">{name}</th><td>{text(value)}</td></tr>'
+        for name, value in rows.items()
+        if value
     )
-    return f'<table>\n<tbody>\n{cells}\n</tbody>\n</table>'
+    return f"<table>\n<tbody>\n{chr(10).join(cells)}\n</tbody>\n</table>"
 
 
 def curves(run: Trained) -> str:
-    """Loss and errors over the epochs, or nothing of imported weights."""
-    if not run.folder.metrics.exists():
+    """Loss and errors over the epochs, or nothing of weights without a log."""
+    if not run.folder.metrics.exists() or not (run.folder.path / "config.toml").exists():
         return ""
-    records, _, words = draw.curves_data(run.folder, run.state.validation_images)
+    records, _, words = draw.curves(run.folder, run.state.validation_images)
     wide, narrow = (
         markup.data_uri(canvas.png(run_figures.curves(records, "", narrow=narrow)), "png")
         for narrow in (False, True)
     )
     return (
-        f"<p>{text(words)}.</p>\n<picture>"
-        f'<source media="(max-width: 40rem)" srcset="{narrow}">'
+        f'<p>{text(words)}.</p>\n<picture><source media="(max-width: 40rem)" srcset="{narrow}">'
         f'<img alt="Loss and error over the epochs" src="{wide}"></picture>'
     )
 
 
-def mistakes(dataset: Dataset, split: Split, found: Answers) -> str:
-    """The wrong answers that the network was surest of."""
-    wrong = np.flatnonzero(found.rank)
-    worst_first = wrong[np.argsort(-found.probability[wrong], kind="stable")][:MISTAKES]
-    if not len(worst_first):
-        return "<p>It made none.</p>"
-    items = []
-    for i in worst_first:
-        true, given = (dataset.titles[c] for c in (split.labels[i], found.given[i]))
+def mistakes(dataset: Dataset, split: Split, given: Array, surest: Array, own: Array) -> str:
+    """The wrong answers that the network was surest of.
+
+    given, surest, own: of each image the answer, its probability, and that of the true class.
+    """
+    wrong, items = np.flatnonzero(given != split.labels), []
+    for i in wrong[np.argsort(-surest[wrong], kind="stable")][:MISTAKES]:
+        true, answer = (dataset.titles[c] for c in (split.labels[i], given[i]))
         items.append(
-            f"<li>{picture(split.read(int(i)), f'{true}, taken for {given}')}"
-            f'<span class="wrong">{WRONG} {text(given)} {percent(found.probability[i])}</span>'
-            f'<br><span class="right">{RIGHT} {text(true)} {percent(found.own[i])}</span>'
+            f"<li>{picture(split.read(int(i)), f'{true}, taken for {answer}')}"
+            f"{marked(False, answer, surest[i])}<br>{marked(True, true, own[i])}"
             f'<br><span class="fine">{text(Path(split.names[i]).name)}</span></li>'
         )
     return (
-        f"<p>{len(wrong):,} of {len(found.rank):,} images got a wrong answer. Below each of those "
+        f"<p>{len(wrong):,} of {len(given):,} images got a wrong answer. Below each of those "
         f"that the network was surest of stands its answer ({WRONG}), and the true class "
         f"({RIGHT}).</p>\n{cards('mistakes', items)}"
     )
 
 
-def percent(share: float) -> str:
-    """A share that is not broken from its sign."""
-    return f"{100 * share:.1f}&nbsp;%"
+def marked(right: bool, title: str, probability: float | None = None) -> str:
+    """The name of a class, right or wrong, and its probability."""
+    kind, mark = ("right", RIGHT) if right else ("wrong", WRONG)
+    percent = "" if probability is None else f" {100 * probability:.1f}&nbsp;%"
+    return f'<span class="{kind}">{mark} {text(title)}{percent}</span>'
 
 
-def cards(kind: str, items: Iterable[str]) -> str:
+def cards(kind: str, items: Sequence[str]) -> str:
     """Pictures with a few words each."""
-    return f'<ul class="{kind}">\n{chr(10).join(items)}\n</ul>'
+    return f'<ul class="{kind}">\n{chr(10).join(items)}\n</ul>' if items else ""
 
 
-def classes(counts: Array, titles: Sequence[str]) -> str:
+def classes(labels: Array, given: Array, titles: Sequence[str]) -> str:
     """Accuracy and confusion of all of a few classes, or of those at either end of many."""
+    counts = np.zeros((len(titles), len(titles)), np.int64)
+    np.add.at(counts, (labels, given), 1)
     images, right = counts.sum(1), np.diag(counts)
-    accuracy = right / np.maximum(images, 1)
-    shown = np.argsort(accuracy, kind="stable")
-    shown = shown[images[shown] > 0]
+    order = np.argsort(right / np.maximum(images, 1), kind="stable")
+    order = order[images[order] > 0]
 
-    def listed(which: Iterable[int]) -> str:
+    def listed(which: Array) -> str:
         rows = []
-        for c in which:
-            low, high = interval(1 - accuracy[c], int(images[c]))
-            others = counts[c].copy()
-            others[c] = 0
-            taken = f"{titles[others.argmax()]} ({others.max():,})" if others.any() else ""
-            rows.append(
-                (
-                    titles[c],
-                    f"{images[c]:,}",
-                    f"{100 * accuracy[c]:.1f}",
-                    f"{100 * (1 - high):.1f} to {100 * (1 - low):.1f}",
-                    taken,
-                )
-            )
+        for c in which.tolist():
+            low, high = interval(right[c] / images[c], int(images[c]))
+            others = np.where(np.arange(len(titles)) == c, 0, counts[c]).tolist()
+            taken = f"{titles[others.index(max(others))]} ({max(others):,})" if any(others) else ""
+            share = f"{100 * right[c] / images[c]:.1f}"
+            between = f"{100 * low:.1f} to {100 * high:.1f}"
+            rows.append((titles[c], f"{images[c]:,}", share, between, taken))
         columns = ("class", "images", "right, %", "95 % interval", "most often taken for")
         return table(columns, rows, columns[-1:])
 
     if len(titles) <= NAMED:
-        return f"{matrix(counts, titles)}\n<h3>Right at first guess</h3>\n{listed(shown)}"
+        return f"{matrix(counts, titles)}\n<h3>Right at first guess</h3>\n{listed(order)}"
     pairs = [
-        (titles[true], titles[given], f"{counts[true, given]:,} of {images[true]:,}")
-        for true, given in worst(counts, PAIRS)
+        (titles[true], titles[answer], f"{counts[true, answer]:,} of {images[true]:,}")
+        for true, answer in worst(counts, PAIRS)
     ]
-    mixed = table(("class", "taken for", "images"), pairs, ("taken for",))
     return (
-        f"<h3>Most often taken for another</h3>\n{mixed}\n"
-        f"<h3>The classes with the most mistakes</h3>\n{listed(shown[:EXTREMES])}\n"
-        f"<h3>The classes with the fewest</h3>\n{listed(shown[::-1][:EXTREMES])}"
+        "<h3>Most often taken for another</h3>\n"
+        f"{table(('class', 'taken for', 'images'), pairs, ('taken for',))}\n"
+        f"<h3>The classes with the most mistakes</h3>\n{listed(order[:EXTREMES])}\n"
+        f"<h3>The classes with the fewest</h3>\n{listed(order[::-1][:EXTREMES])}"
     )
 
 
 def matrix(counts: Array, titles: Sequence[str]) -> str:
     """The confusion matrix as a table, darker where more of a row is."""
     shares = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
-    head = "".join(f'<th scope="col"><span>{text(t)}</span></th>' for t in titles)
-    rows = "\n".join(
-        f'<tr><th scope="row">{text(title)}</th>'
-        + "".join(
-            f'<td style="--s: {s:.2f}">{n or ""}</td>' for n, s in zip(row, share, strict=True)
-        )
-        + "</tr>"
-        for title, row, share in zip(titles, counts.tolist(), shares, strict=True)
-    )
+    head = "".join(f'<th scope="col"><span>{text(title)}</span></th>' for title in titles)
+    rows = []
+    for title, row, share in zip(titles, counts, shares, strict=True):
+        cells = zip(row, share, strict=True)
+        filled = "".join(f'<td style="--s: {s:.2f}">{n or ""}</td>' for n, s in cells)
+        rows.append(f'<tr><th scope="row">{text(title)}</th>{filled}</tr>')
     return (
         "<p>Images by true class (rows) and predicted class (columns).</p>\n"
         '<div class="table" tabindex="0" role="region" aria-label="Confusion">\n'
         f'<table class="matrix">\n<thead>\n<tr><th scope="col">true \\ predicted</th>{head}</tr>\n'
-        f"</thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
+        f"</thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table>\n</div>"
     )
 
 
 def alike(run: Trained, workers: int, after_batch: Callable[[int], object]) -> str:
     """Validation images and the training images nearest to them."""
-    if not has_neighbors(run.dataset):
-        return ""
-    near = neighbors.neighbors(run.network, run.dataset, workers, after_batch)
+    near = neighbors(run.network, run.dataset, workers, after_batch)
     rows = []
-    for images, names in zip(*draw.neighbors_shown(near, run.dataset), strict=True):
-        items = [f"<li>{picture(images[0], names[0])}<b>{text(names[0])}</b></li>"]
-        for image, name in zip(images[1:], names[1:], strict=True):
-            kind, mark = ("right", RIGHT) if name == names[0] else ("wrong", WRONG)
-            items.append(
-                f'<li>{picture(image, name)}<span class="{kind}">{mark} {text(name)}</span></li>'
-            )
-        rows.append(cards("near", items))
+    for images, (own, *names) in zip(*draw.neighbors_shown(near, run.dataset), strict=True):
+        labels = (f"<b>{text(own)}</b>", *(marked(name == own, name) for name in names))
+        alts = zip(images, (own, *names), labels, strict=True)
+        rows.append(cards("near", [f"<li>{picture(i, a)}{label}</li>" for i, a, label in alts]))
     return (
         "<p>A validation image, and the training images nearest to it in the last hidden layer. "
         f"{text(draw.likeness_in_words(near, run.dataset))}.</p>\n{chr(10).join(rows)}"
@@ -326,51 +306,40 @@ def filters(run: Trained) -> str:
     """The kernels of each tower, beside what they were before training."""
     name, weight = draw.first_kernels(run.network)
     initial = draw.initial_kernels(run.state.network, run.config, run.state.progress)
-    count = towers(run.network)
+    labels = draw.TOWERS if towers(run.network) == 2 else (name,)
+    drawn = {"": weight} if initial is None else {"": weight, ", before training": initial}
+    columns, zoom = 8 if len(weight) > 24 else 6, max(1, 40 // weight.shape[2])
     items = []
-    for tower, kernels in enumerate(np.split(weight, count)):
-        label = draw.TOWERS[tower] if count == 2 else name
-        items.append(f"<li>{sheet(kernels, label)}{label}</li>")
-        if initial is not None:
-            before = np.split(initial, count)[tower]
-            items.append(f"<li>{sheet(before, f'{label}, initial')}the same before training</li>")
-    kh, kw = weight.shape[1:3]
-    moved = draw.moved_in_words(weight, initial)
+    for tower, label in enumerate(labels):
+        for when, kernels in drawn.items():
+            sheet = run_figures.kernel_sheet(np.split(kernels, len(labels))[tower], columns, zoom)
+            words = f"{label}{when}"
+            items.append(f"<li>{picture(sheet, f'Kernels of {words}', whole=True)}{words}</li>")
     return (
-        f"<p>{len(weight)} kernels of {kh} x {kw} x 3 in {name}, each scaled by its largest "
-        f"weight; grey is zero. {moved}</p>\n"
-        f"{cards('kernels', items)}"
+        f"<p>{len(weight)} kernels of {name}, each scaled by its largest weight; grey is zero. "
+        f"{draw.moved_in_words(weight, initial)}</p>\n{cards('kernels', items)}"
     )
-
-
-def sheet(kernels: Array, alt: str) -> str:
-    """The kernels of a tower in one picture."""
-    columns, zoom = 8 if len(kernels) > 12 else 6, max(1, 40 // kernels.shape[2])
-    pixels = run_figures.kernel_sheet(kernels, columns, zoom)
-    return picture(pixels, f"Kernels of {alt}", whole=True)
 
 
 def use(run: Trained, split: Split) -> str:
     """Commands and a program that take up this run and, where there is one, a picture of it."""
-    path = os.path.abspath(run.folder.path)
-    places = (Path(run.config.data or "", name) for name in split.names[:1])
-    shown = next((os.path.abspath(place) for place in places if place.is_file()), "picture.jpg")
-    folder, image = shlex.quote(path), shlex.quote(shown)
-    commands = f"""\
-tinyalex predict {folder} {image}
-tinyalex eval {folder} --crops 10
-tinyalex train --data FOLDER --weights {folder}
-tinyalex export {folder} -o network.onnx"""
-    program = f"""\
+    folder, place = os.path.abspath(run.folder.path), Path(run.config.data or "", split.names[0])
+    image = os.path.abspath(place) if place.is_file() else "picture.jpg"
+    run_word, image_word = shlex.quote(folder), shlex.quote(image)
+    lines = f"""\
+tinyalex predict {run_word} {image_word}
+tinyalex eval {run_word} --crops 10
+tinyalex train --data FOLDER --weights {run_word}
+tinyalex export {run_word} -o network.onnx
+
 import tinyalex
 
-net = tinyalex.load({path!r})
+net = tinyalex.load({folder!r})
 print(net.classes)
-for title, probability in net.predict({shown!r}, topk=3):
+for title, probability in net.predict({image!r}, topk=3):
     print(f"{{100 * probability:6.2f}} %  {{title}}")"""
-    return f"<h3>On the command line</h3>\n{code(commands)}\n<h3>From Python</h3>\n{code(program)}"
-
-
-def code(lines: str) -> str:
-    """Lines to copy."""
-    return f'<pre tabindex="0"><code>{chr(10).join(map(text, lines.split(chr(10))))}</code></pre>'
+    commands, program = "\n".join(map(text, lines.split("\n"))).split("\n\n", 1)
+    return (
+        f'<h3>On the command line</h3>\n<pre tabindex="0"><code>{commands}</code></pre>\n'
+        f'<h3>From Python</h3>\n<pre tabindex="0"><code>{program}</code></pre>'
+    )

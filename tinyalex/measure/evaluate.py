@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -91,11 +90,11 @@ def evaluate(
     *,
     crops: int = 1,
     workers: int,
-    after_batch: Callable[[int], None] = lambda images: None,
+    after_batch: Callable[[Array, Array], None] = lambda labels, probs: None,
 ) -> Scores:
-    """Scores on every image of a split, each counted once. after_batch hears how many were done.
+    """Scores on every image of a split, each counted once. Raises DataError if there are none.
 
-    Raises DataError if there are none.
+    after_batch: is given the labels of each batch, in the split's order, and its `probabilities`.
     """
     check_not_empty(split)
     count, loss, wrong5 = len(split.labels), 0.0, 0
@@ -108,45 +107,18 @@ def evaluate(
         for row, labels in enumerate((batch.labels, batch.labels[rank < 1], probs.argmax(1))):
             per_class[row] += np.bincount(labels, minlength=per_class.shape[1])
         wrong5 += int((rank >= 5).sum())
-        after_batch(len(batch.labels))
+        after_batch(batch.labels, probs)
     wrong1 = count - int(per_class[1].sum())
     return Scores(count, loss / count, wrong1 / count, wrong5 / count, per_class)
 
 
-class Answers(NamedTuple):
-    """Answers to N images, in one view.
-
-    given: int64 (N,), the most probable class. probability, own: float64 (N,), of that class and of
-    the true one. rank: int64 (N,), of the true class, from 0.
-    """
-
-    given: Array
-    probability: Array
-    own: Array
-    rank: Array
-
-
-def answers(
-    network: Network,
-    split: Split,
-    batch_size: int,
-    workers: int,
-    after_batch: Callable[[int], object] = lambda images: None,
-) -> Answers:
-    """Answers to all images of a split, one or more. after_batch hears how many were done."""
-    parts = []
-    for batch in batches(split, np.arange(len(split.labels)), batch_size, workers=workers):
-        probs, rows = probabilities([network], batch.images), np.arange(len(batch.labels))
-        given, rank = probs.argmax(1), rank_of_label(probs, batch.labels)
-        parts.append((given, probs[rows, given], probs[rows, batch.labels], rank))
-        after_batch(len(rows))
-    return Answers(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def confused(labels: Array, given: Array, classes: int) -> Array:
-    """Count images by class (rows) and answer (columns): int64 (classes, classes)."""
+def confusion(networks: Sequence[Network], split: Split, batch_size: int, workers: int) -> Array:
+    """Count images by class (rows) and answer (columns): int64, one view."""
+    classes = networks[0].architecture.classes
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, given), 1)
+    for batch in batches(split, np.arange(len(split.labels)), batch_size, workers=workers):
+        answers = probabilities(networks, batch.images).argmax(1)
+        np.add.at(counts, (batch.labels, answers), 1)
     return counts
 
 

@@ -17,6 +17,7 @@ from tinyalex.net.network import first_not_finite
 from tinyalex.net.schedule import coloured, factors
 from tinyalex.net.shapes import parameters
 from tinyalex.net.step import train_step
+from tinyalex.system.arrays import Array
 from tinyalex.system.signals import Stop
 from tinyalex.training import messages
 from tinyalex.training.meter import Meter
@@ -110,8 +111,8 @@ def validate(run: Run, recorder: Recorder) -> dict[str, float]:
         return {}
     with progress_bar("validation", len(run.val.labels)) as bar:
 
-        def after_batch(images: int) -> None:
-            bar.update(images)
+        def after_batch(labels: Array, _: Array) -> None:
+            bar.update(len(labels))
             recorder.between_steps()
 
         size, workers = run.recipe.batch_size, run.config.workers
