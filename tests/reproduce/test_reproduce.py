@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from pages import parsed
 from PIL import Image
 from runs import pictures, refused
 
@@ -596,39 +596,6 @@ def test_only_a_convolution_follows_a_shift(name):
 # The page
 
 HOSTILE = '<script>alert("1 & 2")</script>'
-
-
-class Strict(HTMLParser):
-    """Fails at tags that are not closed in order. Keeps the text, the attributes and the ids."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.text, self.attributes = [], "", []
-
-    def handle_starttag(self, tag, attrs):
-        assert tag not in ("script", "link", "iframe", "object")
-        self.attributes += [(tag, *attribute) for attribute in attrs]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all_of(self, name):
-        return [value for _, key, value in self.attributes if key == name]
-
-
-def parsed(path):
-    text = path.read_text(encoding="utf-8")
-    assert text.startswith("<!doctype html>")
-    page = Strict()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    return page
 
 
 def experiment(name, run=None):

@@ -107,7 +107,7 @@ def conclusion(run: Run) -> list[str]:
     lines = [
         reached,
         *(["note: of so few validation images the error is hardly known"] if few else []),
-        f"Weights, log and pictures: {folder} (look at curves.png and predictions.png)",
+        f"Weights, log and pictures: {folder} (all on one page: tinyalex report {folder})",
     ]
     if run.stopped_early and progress.epoch < run.recipe.epochs:
         patience = run.config.early_stopping
