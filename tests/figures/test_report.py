@@ -189,6 +189,9 @@ def test_weights_alone_have_a_page_too(run, photos, tmp_path, capsys):
     assert main(["report", str(tmp_path / "last.npz"), "-o", str(tmp_path / "of.html")]) == 0
     page = parsed(tmp_path / "of.html")
     assert "Curves" not in page.text
+    assert main(["export", str(run), "-o", str(tmp_path / "weights")]) == 0  # with an empty log
+    assert main(["report", str(tmp_path / "weights")]) == 0
+    assert "Curves" not in parsed(tmp_path / "weights" / "report.html").text
     assert "2 of 2, 6 steps" in page.text
     shutil.copytree(photos / "train", tmp_path / "flat")
     argv = ["report", str(run), "--data", str(tmp_path / "flat"), "-o", str(tmp_path / "of.html")]

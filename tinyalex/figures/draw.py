@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXAMPLES, QUERIES = 8, 5  # of the paper's Figure 4, left and right
 BATCH = 128
-SEEN = 512  # images among which mistakes are looked for
+SOME, SEEN = 64, 512  # images among which mistakes are looked for: at once, and at most
 NOISE = 0.8  # correlation with their initial values from which kernels show little else
 TOWERS = ("tower a: GPU 1 in the paper", "tower b: GPU 2 in the paper")
 
@@ -128,7 +128,7 @@ def mixed(network: Network, split: Split, workers: int) -> tuple[Indices, Array,
     order = np.random.default_rng(0).permutation(len(split.labels))[:SEEN]
     probs, wrong = np.empty((0, network.architecture.classes)), np.empty(0, np.int64)
     while len(probs) < len(order) and len(wrong) < EXAMPLES // 2:
-        some = order[len(probs) : len(probs) + BATCH]
+        some = order[len(probs) : len(probs) + SOME]
         probs = np.append(probs, probabilities([network], read_images(split, some, workers)), 0)
         wrong = np.flatnonzero(probs.argmax(1) != split.labels[order[: len(probs)]])
     right = np.setdiff1d(np.arange(len(probs)), wrong)

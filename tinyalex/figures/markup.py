@@ -120,6 +120,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: Containe
     head = line(columns, ['th scope="col"'] * len(columns))
     body = "\n".join(line(row, ['th scope="row"', *["td"] * (len(row) - 1)]) for row in rows)
     return (
-        '<div class="table" tabindex="0" role="region" aria-label="Table">\n'
+        '<div class="table" tabindex="0" role="group" aria-label="Table">\n'
         f"<table>\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
     )

@@ -48,14 +48,15 @@ STYLE = """
 img, .matrix td, .matrix th { min-width: 0; }
 ul { display: grid; gap: 1rem .75rem; padding: 0; margin: 0 0 1.25rem; max-width: none;
   list-style: none; font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere; hyphens: auto; }
-ul img { image-rendering: pixelated; margin-bottom: .35rem; border-radius: 4px; }
+ul img { margin-bottom: .35rem; border-radius: 4px; }
+img[src^="data:image/png"] { image-rendering: pixelated; }
+picture img[src] { border-radius: 6px; image-rendering: auto; }
 .mistakes { grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
 .near { grid-template-columns: 1.18fr repeat(6, minmax(0, 1fr)); font-size: .8rem; }
 .near li:first-child { border-right: 2px solid var(--rule); padding-right: .75rem; }
 .kernels { grid-template-columns: 1fr 1fr; max-width: 48rem; }
 .kernels img { padding: .5rem; }
 picture { display: block; }
-picture img { border-radius: 6px; }
 .matrix td, .matrix th { padding: .3rem .4rem; text-align: center; vertical-align: middle;
   border: 1px solid var(--rule); }
 .matrix tbody th { text-align: right; max-width: 9rem; }
@@ -138,7 +139,7 @@ def page(run: Trained, workers: int, after_batch: Callable[[int], object]) -> st
         f'<p class="fine">{text(draw.origin(run.folder, run.state.progress))}</p>\n'
         f'<nav aria-label="Contents"><p>{" · ".join(links)}</p></nav>'
     )
-    return markup.document(title, "\n".join((top, "<main>", *bodies, "</main>")), STYLE)
+    return markup.document(title, "\n".join(("<main>", top, *bodies, "</main>")), STYLE)
 
 
 def result(scores: Scores, which: str, count: int) -> str:
@@ -192,7 +193,7 @@ def facts(run: Trained) -> str:
 
 def curves(run: Trained) -> str:
     """Loss and errors over the epochs, or nothing of weights without a log."""
-    if not run.folder.metrics.exists() or not (run.folder.path / "config.toml").exists():
+    if not (run.folder.path / "config.toml").exists() or not run.folder.records():
         return ""
     records, _, words = draw.curves(run.folder, run.state.validation_images)
     wide, narrow = (
@@ -282,7 +283,7 @@ def matrix(counts: Array, titles: Sequence[str]) -> str:
         rows.append(f'<tr><th scope="row">{text(title)}</th>{filled}</tr>')
     return (
         "<p>Images by true class (rows) and predicted class (columns).</p>\n"
-        '<div class="table" tabindex="0" role="region" aria-label="Confusion">\n'
+        '<div class="table" tabindex="0" role="group" aria-label="Confusion">\n'
         f'<table class="matrix">\n<thead>\n<tr><th scope="col">true \\ predicted</th>{head}</tr>\n'
         f"</thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table>\n</div>"
     )
@@ -294,8 +295,11 @@ def alike(run: Trained, workers: int, after_batch: Callable[[int], object]) -> s
     rows = []
     for images, (own, *names) in zip(*draw.neighbors_shown(near, run.dataset), strict=True):
         labels = (f"<b>{text(own)}</b>", *(marked(name == own, name) for name in names))
-        alts = zip(images, (own, *names), labels, strict=True)
-        rows.append(cards("near", [f"<li>{picture(i, a)}{label}</li>" for i, a, label in alts]))
+        items = [
+            f"<li>{picture(image, f'Image of {name}')}{label}</li>"
+            for image, name, label in zip(images, (own, *names), labels, strict=True)
+        ]
+        rows.append(cards("near", items))
     return (
         "<p>A validation image, and the training images nearest to it in the last hidden layer. "
         f"{text(draw.likeness_in_words(near, run.dataset))}.</p>\n{chr(10).join(rows)}"
