@@ -59,6 +59,22 @@ def test_curves_of_runs_of_any_length(epochs: int, running: int, val: bool, tmp_
         assert f"{5 / epochs * part:#.3g}" in found
 
 
+def test_narrow_curves_stand_one_below_the_other(tmp_path: Path) -> None:
+    figure = run_figures.curves(run(12), "", narrow=True)
+    assert pixels(figure, tmp_path).shape[1] == 560
+    figure.draw_without_rendering()
+    loss, error = (axes.get_tightbbox() for axes in figure.axes)
+    assert error.y1 < loss.y0
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y1 < error.y0
+
+
+def test_a_top5_error_of_nothing_is_not_drawn() -> None:
+    records = [r | {key: 0.0 for key in r if "top5" in key} for r in run(3)]
+    assert any("top-5" in text for text in texts(run_figures.curves(run(3), "")))
+    assert not any("top-5" in text for text in texts(run_figures.curves(records, "")))
+
+
 def test_curves_of_nothing_and_of_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     pixels(run_figures.curves([], "nothing yet"), tmp_path)
     records = run(2)

@@ -75,8 +75,9 @@ def curves(folder: RunFolder, images: int) -> tuple[list[dict[str, Any]], str, s
 
 
 def filters(network: Network, made: str, initial: Array | None) -> Figure:
-    """The first layer's kernels, tower a above tower b. made, initial: as `origin` and
-    `initial_kernels` give them.
+    """The first layer's kernels, tower a above tower b.
+
+    made, initial: as `origin` and `initial_kernels` give them.
     """
     name, weight = first_kernels(network)
     title = f"{name} of {network.architecture.name}: {len(weight)} kernels, {made}"
