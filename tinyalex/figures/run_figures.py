@@ -156,27 +156,26 @@ def kernel_sheet(weight: Array, columns: int, zoom: int) -> Pixels:
 def predictions(
     images: Pixels,
     probs: Array,
-    labels: Array | None,
+    labels: Array,
     titles: Sequence[str],
     title: str,
     subtitle: str = "",
 ) -> Figure:
     """Up to eight images and their five most probable classes, as in the paper's Figure 4.
 
-    images: uint8 (n, S, S, 3). probs: (n, classes). labels: int (n,), or None where the true
-    classes are not known. titles: the names of the classes.
+    images: uint8 (n, S, S, 3). probs: (n, classes). labels: int (n,), the true classes.
+    titles: the names of the classes.
     """
     from matplotlib.patches import Rectangle
 
-    side, gap, bar, name_height = 300, 32, 28, 10 if labels is None else 46
+    side, gap, bar, name_height = 300, 32, 28, 46
     images, bars = images[:8], min(probs.shape[1], 5)
     cell = side + name_height + bars * bar + gap
     columns = max(2, min(4, len(images)))  # never too narrow for the title
     width = columns * (side + gap) - gap + 2 * MARGIN
     top = HEADER + (SUBTITLE if subtitle else 0)
     height = top + math.ceil(len(images) / columns) * cell - gap + FOOTER
-    mark = "" if labels is None else f"; {RIGHT} and green: the true one"
-    note = f"The most probable classes{mark}."
+    note = f"The most probable classes; {RIGHT} and green: the true one."
     figure = new_figure(width, height, title, subtitle, note)
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
@@ -184,14 +183,13 @@ def predictions(
         picture = add_axes(figure, x, y, side, side)
         picture.imshow(image)
         picture.set_axis_off()
-        if labels is not None:
-            write(figure, x, y + side + 28, shortened(titles[labels[i]], 11, side - 110), 11)
-            if probs[i].argmax() != labels[i]:
-                style = {"color": OCHRE, "ha": "right"}
-                write(figure, x + side, y + side + 28, f"{WRONG} mistake", 9, **style)
+        write(figure, x, y + side + 28, shortened(titles[labels[i]], 11, side - 110), 11)
+        if probs[i].argmax() != labels[i]:
+            style = {"color": OCHRE, "ha": "right"}
+            write(figure, x + side, y + side + 28, f"{WRONG} mistake", 9, **style)
         y += side + name_height
         for c in np.argsort(-probs[i], kind="stable")[:bars]:
-            true = labels is not None and c == labels[i]
+            true = c == labels[i]
             color = TRUE_BAR if true else BAR
             corner, length = (x / width, 1 - (y + bar - 4) / height), probs[i, c] * side / width
             figure.add_artist(Rectangle(corner, length, (bar - 4) / height, color=color, lw=0))
