@@ -110,6 +110,13 @@ def test_the_worst_mistakes_are_the_surest_ones(run, answers):
             np.testing.assert_array_equal(np.asarray(picture), split.read(int(i)))
 
 
+def test_a_network_without_mistakes_shows_none(photos):
+    dataset = open_data(str(photos), 32, seed=0)
+    sure = np.ones(len(dataset.val.labels))
+    html = report.mistakes(dataset, dataset.val, dataset.val.labels, sure, sure)
+    assert html == "<p>There is none.</p>"
+
+
 def test_the_matrix_counts_every_image(run, answers):
     split, probs = answers
     text = (run / "report.html").read_text()

@@ -219,6 +219,8 @@ def mistakes(dataset: Dataset, split: Split, given: Array, surest: Array, own: A
             f"{marked(False, answer, surest[i])}<br>{marked(True, true, own[i])}"
             f'<br><span class="fine">{text(Path(split.names[i]).name)}</span></li>'
         )
+    if not items:
+        return "<p>There is none.</p>"
     return (
         f"<p>{len(wrong):,} of {len(given):,} images got a wrong answer. Below each of those "
         f"that the network was surest of stands its answer ({WRONG}), and the true class "
@@ -235,7 +237,7 @@ def marked(right: bool, title: str, probability: float | None = None) -> str:
 
 def cards(kind: str, items: Sequence[str]) -> str:
     """Pictures with a few words each."""
-    return f'<ul class="{kind}">\n{chr(10).join(items)}\n</ul>' if items else ""
+    return f'<ul class="{kind}">\n{chr(10).join(items)}\n</ul>'
 
 
 def classes(labels: Array, given: Array, titles: Sequence[str]) -> str:
