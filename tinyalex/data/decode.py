@@ -63,7 +63,8 @@ SUFFIX_FORMAT = {
 }
 SUFFIXES = tuple(SUFFIX_FORMAT)
 # Pillow takes 4 bytes a pixel, and as many again to turn or convert a picture; for a progressive
-# JPEG some 10 in all, for WebP 16. So this limit is 512 MB, or 1 GB. Pillow refuses 179 million.
+# JPEG some 10 in all, of CMYK 12, for WebP 16. So this limit is 512 MB, or 1 GB. Pillow refuses
+# 179 million.
 MAX_PIXELS = 64_000_000
 RULE = 2  # by which pictures become pixels; packs and runs say theirs, and keep to it
 STRIP = 2**18  # pixels that are converted at once, so that their copies take little memory

@@ -60,7 +60,7 @@ class Estimate:
         known = sum(len(kept.labels) - kept.unknown for kept in self._kept)
         decoded = sum(kept.decoding for kept in self._kept)
         to_decode = sum(kept.unknown for kept in self._kept) * decoded / max(known, 1) / cores
-        step = max(self.seconds - (decoded - self.decoding) / cores, 0) / self.images
+        step = max(self.seconds - (decoded - self.decoding) / cores, 1e-9) / self.images
         ends = math.ceil(left / count) * self._end(images)
         seconds = left * step + ends
         text = f"about {duration(seconds + to_decode)} to go"
