@@ -86,4 +86,6 @@ def _strengthened(old: Layer, new: Layer) -> Row:
     if not isinstance(new.row, Conv2d | Linear):
         return new.row
     fewer = math.prod(old.weight[1:]) / math.prod(new.weight[1:])
+    if new.row.init_std is None:
+        return new.row  # by the inputs there are
     return replace(new.row, init_std=new.row.init_std * math.sqrt(fewer))

@@ -240,12 +240,13 @@ def do_export(arguments: argparse.Namespace) -> None:
 def do_summary(arguments: argparse.Namespace) -> None:
     from tinyalex.reports.summary import summary, table
 
-    if arguments.compare:
+    if arguments.compare or arguments.namesakes:
         from tinyalex.reports import differences
+        from tinyalex.reports.namesakes import namesakes
         from tinyalex.system.backends import get_backend
 
-        result = differences.compared(get_backend("auto"))
-        print(json.dumps(result) if arguments.json else differences.table(result))
+        found = namesakes() if arguments.namesakes else differences.compared(get_backend("auto"))
+        print(json.dumps(found) if arguments.json else differences.table(found))
         return
     architecture = get_architecture(arguments.arch)
     print(json.dumps(summary(architecture)) if arguments.json else table(architecture))

@@ -362,6 +362,9 @@ def _summary(command: Command) -> None:
     sub.add_argument(
         "--compare", action="store_true", help="how the networks called AlexNet differ, and why"
     )
+    sub.add_argument(
+        "--namesakes", action="store_true", help="what other programs have under that name"
+    )
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -102,13 +102,17 @@ def _view(count: int, top: int, left: int, flip: int) -> Draws:
 
 
 def initial_parameters(architecture: Architecture, seed: int) -> dict[str, Array]:
-    """Weights from a normal distribution, biases constant; float32, `conv1.weight` and so on."""
+    """Draw what each parameter starts from; float32, `conv1.weight` and so on."""
     drawn: dict[str, Array] = {}
     for number, (name, parameter) in enumerate(parameters(architecture.rows).items()):
         if parameter.std:
             rng = np.random.default_rng([seed, WEIGHTS, number])
-            drawn[name] = rng.standard_normal(parameter.shape, np.float32)
-            drawn[name] *= np.float32(parameter.std)
+            if parameter.uniform:
+                drawn[name] = rng.random(parameter.shape, np.float32) * 2 - 1
+                drawn[name] *= np.float32(math.sqrt(3) * parameter.std)
+            else:
+                drawn[name] = rng.standard_normal(parameter.shape, np.float32)
+                drawn[name] *= np.float32(parameter.std)
         else:
             drawn[name] = np.full(parameter.shape, parameter.value, np.float32)
     return drawn

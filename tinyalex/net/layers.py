@@ -4,6 +4,7 @@ A row holds everything in which one AlexNet differs from another, and says what 
 which parameters it has, and what a backend's function takes besides.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ class Parameter:
     """A trained array: its shape, where it starts, and how the update treats it.
 
     std: initial values are normal with this deviation; with 0 all are `value`.
+    uniform: they are uniform instead, with the same deviation.
     decay: weight decay; None means the recipe's. bias: takes the recipe's rate for biases.
     """
 
@@ -23,6 +25,7 @@ class Parameter:
     value: float = 0.0
     decay: float | None = 0.0
     bias: bool = False
+    uniform: bool = False
 
 
 class Window(NamedTuple):
@@ -97,6 +100,7 @@ class Conv2d(Row):
     """`channels` filters of size x size; each reads the channels of its own group only.
 
     ceil: adds the windows that the right and bottom border cut off; what lies beyond is zero.
+    init_std, bias: see `_weight_and_bias`.
     """
 
     channels: int
@@ -105,7 +109,7 @@ class Conv2d(Row):
     pad: int = 0
     groups: int = 1
     ceil: bool = False
-    init_std: float = 0.01
+    init_std: float | None = 0.01
     bias: float = 0.0
     weight_decay: float | None = None
     kind: ClassVar[str] = "conv2d"
@@ -227,7 +231,7 @@ class Linear(Row):
     """`features` neurons, each reading everything below."""
 
     features: int
-    init_std: float = 0.01
+    init_std: float | None = 0.01
     bias: float = 0.0
     weight_decay: float | None = None
     kind: ClassVar[str] = "linear"
@@ -255,10 +259,20 @@ class Dropout(Row):
 
 
 def _weight_and_bias(
-    weight: tuple[int, ...], std: float, bias: float, decay: float | None
+    weight: tuple[int, ...], std: float | None, bias: float, decay: float | None
 ) -> dict[str, Parameter]:
+    """Weights that start normal with `std`, and biases that start at `bias`.
+
+    std None: both start uniform within 1/sqrt(inputs of a neuron), as PyTorch's layers do.
+    """
+    if std is None:
+        std = 1 / math.sqrt(3 * math.prod(weight[1:]))
+        return {
+            "weight": Parameter(weight, std, decay=decay, uniform=True),
+            "bias": Parameter(weight[:1], std, bias=True, uniform=True),
+        }
     return {
-        "weight": Parameter(weight, std=std, decay=decay),
+        "weight": Parameter(weight, std, decay=decay),
         "bias": Parameter(weight[:1], value=bias, bias=True),
     }
 

@@ -182,20 +182,20 @@ CAFFENET = (
 )
 
 # torchvision's: the single tower of "One weird trick" without normalisation, dropout before the
-# layers. Its initial weights are uniform within 1/sqrt(inputs); here normal of the same spread.
+# layers, weights and biases as PyTorch's layers start. Not as there: biases are not decayed.
 OWT = (
     Augment("data", size=224, image_size=256, scale=1 / 58.4),  # torchvision's .229 of 255 levels
-    Conv2d("conv1", 64, size=11, stride=4, pad=2, init_std=.0303),  ReLU("relu1"),
+    Conv2d("conv1", 64, size=11, stride=4, pad=2, init_std=None),   ReLU("relu1"),
     MaxPool("pool1", 3, 2),
-    Conv2d("conv2", 192, size=5, pad=2, init_std=.0144),            ReLU("relu2"),
+    Conv2d("conv2", 192, size=5, pad=2, init_std=None),             ReLU("relu2"),
     MaxPool("pool2", 3, 2),
-    Conv2d("conv3", 384, size=3, pad=1, init_std=.0139),            ReLU("relu3"),
-    Conv2d("conv4", 256, size=3, pad=1, init_std=.00982),           ReLU("relu4"),
-    Conv2d("conv5", 256, size=3, pad=1, init_std=.0120),            ReLU("relu5"),
+    Conv2d("conv3", 384, size=3, pad=1, init_std=None),             ReLU("relu3"),
+    Conv2d("conv4", 256, size=3, pad=1, init_std=None),             ReLU("relu4"),
+    Conv2d("conv5", 256, size=3, pad=1, init_std=None),             ReLU("relu5"),
     MaxPool("pool5", 3, 2),
-    Dropout("drop6", scale_at="train"), Linear("fc6", 4096, init_std=.00601), ReLU("relu6"),
-    Dropout("drop7", scale_at="train"), Linear("fc7", 4096, init_std=.00902), ReLU("relu7"),
-    Linear("fc8", 1000, init_std=.00902),
+    Dropout("drop6", scale_at="train"), Linear("fc6", 4096, init_std=None), ReLU("relu6"),
+    Dropout("drop7", scale_at="train"), Linear("fc7", 4096, init_std=None), ReLU("relu7"),
+    Linear("fc8", 1000, init_std=None),
 )
 
 # cuda-convnet2's layers-imagenet-1gpu.cfg, the one tower of "One weird trick" as its author had it:
@@ -320,7 +320,8 @@ ARCHITECTURES = {
         ),
         Architecture(
             "ungrouped",
-            "alexnet without towers, as in Chainer's example: every filter sees every channel",
+            "alexnet without towers: every filter sees every channel. Chainer's example has these "
+            "layers, with inverted dropout and other initial values",
             ungrouped(ALEXNET),
             Recipe(epochs=90),
         ),

@@ -10,9 +10,11 @@ from tinyalex.measure.image_signal import as_dict, initial_signal
 from tinyalex.net.layers import LRN, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
 from tinyalex.net.presets import Architecture, get_architecture
 from tinyalex.net.shapes import layers
+from tinyalex.reports.weighing import weighed
 
 COMPARED = ("alexnet", "paper", "2012", "caffe", "caffenet", "owt", "owt-2014", "ungrouped")
 WIDTH = 96
+UNIFORM = "uniform within 1/sqrt(inputs)"
 
 
 @dataclass(frozen=True)
@@ -31,30 +33,46 @@ def compared(ops: Backend) -> dict[str, Any]:
     `image_signal` finds on the built-in images in each network as seed 0 initialises it.
     """
     networks = [get_architecture(name) for name in COMPARED]
-    differences = []
-    for aspect in ASPECTS:
-        values = {a.name: aspect.value(a) for a in networks}
-        if len(set(values.values())) > 1:
-            differences.append({"aspect": aspect.name, "values": values, "source": aspect.source})
+    values = {a.name: {aspect.name: aspect.value(a) for aspect in ASPECTS} for a in networks}
     return {
         "networks": {a.name: a.source for a in networks},
-        "differences": differences,
+        "differences": differing(values, {aspect.name: aspect.source for aspect in ASPECTS}),
+        "weights": weighed(ops),
         "signal": {a.name: as_dict(initial_signal(a, ops)) for a in networks},
     }
 
 
+def differing(
+    values: Mapping[str, Mapping[str, str]], sources: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The aspects in which networks differ. values: by network and aspect. sources: by aspect."""
+    found = []
+    for aspect, source in sources.items():
+        each = {name: aspects[aspect] for name, aspects in values.items()}
+        if len(set(each.values())) > 1:
+            found.append({"aspect": aspect, "values": each, "source": source})
+    return found
+
+
 def table(comparison: Mapping[str, Any]) -> str:
-    """Format what `compared` returns for people."""
+    """Format for people what `compared` or `namesakes.namesakes` returns."""
     lines = []
     for name, source in comparison["networks"].items():
-        lines += textwrap.wrap(f"{name:<10} {source}", WIDTH, subsequent_indent=" " * 11)
+        lines += textwrap.wrap(f"{name:<14} {source}", WIDTH, subsequent_indent=" " * 15)
     for difference in comparison["differences"]:
         lines += ["", difference["aspect"]]
         for value in dict.fromkeys(difference["values"].values()):
             names = [name for name, v in difference["values"].items() if v == value]
-            text = f"  {value:<42} {', '.join(names)}"
-            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 45)
+            lines += _beside(value, ", ".join(names))
         lines += _paragraph(difference["source"])
+    if "signal" not in comparison:
+        return "\n".join(lines)
+    lines += ["", "what a difference does by itself, in alexnet"]
+    lines.append(f"  {'':<22}{'norm1, mean':>12}{'logits, relative L2':>22}")
+    for name, moved in comparison["weights"].items():
+        norm1 = "" if moved["norm1"] is None else f"x {moved['norm1']:.3f}"
+        lines.append(f"  {name:<22}{norm1:>12}{moved['logits']:>22.3f}")
+    lines += _paragraph(WEIGHTS)
     signals = comparison["signal"]
     for what, key, form in (
         ("image signal at the start: standard deviation over images", "std", "9.2g"),
@@ -67,9 +85,25 @@ def table(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines + _paragraph(SIGNAL))
 
 
+def _beside(value: str, names: str) -> list[str]:
+    """A value and the networks that have it; below it where it is long."""
+    if len(value) > 42:
+        return [
+            f"  {value}",
+            *textwrap.wrap(names, WIDTH, initial_indent=" " * 45, subsequent_indent=" " * 45),
+        ]
+    return textwrap.wrap(f"  {value:<42} {names}", WIDTH, subsequent_indent=" " * 45)
+
+
 def _paragraph(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
+
+WEIGHTS = """\
+On alexnet's first weights and built-in images; of the logits what tells images apart. Whether
+alpha is divided by 5 matters little, k much. What no row says, since all networks here share it:
+crops are shifts of up to 29 or 32 pixels, where torchvision's are of random size, and the mean is
+an image, where others have a colour. Networks of other programs: `tinyalex summary --namesakes`."""
 
 SIGNAL = """\
 Of what a layer computes, before its activation function, this is what tells images apart; the rest,
@@ -112,11 +146,15 @@ def _norm(architecture: Architecture) -> str:
 
 
 def _dropout(architecture: Architecture) -> str:
-    row = next(row for row in architecture.rows if isinstance(row, Dropout))
-    scaled = f"x {1 - row.rate:g} at test" if row.scale_at == "test" else "inverted, in training"
-    names = [r.name for r in architecture.rows]
-    where = "before" if names.index(row.name) < names.index("fc6") else "after"
-    return f"{scaled}; {where} fc6 and fc7"
+    drops = [row for row in architecture.rows if isinstance(row, Dropout)]
+    if not drops:
+        return "none"
+    scaled = "inverted, in training"
+    if drops[0].scale_at == "test":
+        scaled = f"x {1 - drops[0].rate:g} at test"
+    names = [row.name for row in architecture.rows]
+    where = "before" if names.index(drops[0].name) < names.index("fc6") else "after"
+    return f"{scaled}; {where} fc6" + (" and fc7" if len(drops) > 1 else "")
 
 
 def _colour(architecture: Architecture) -> str:
@@ -131,6 +169,26 @@ def _schedule(architecture: Architecture) -> str:
     recipe = architecture.recipe
     every = f", every {recipe.lr_step_size} epochs" if recipe.lr_scheduler == "step" else ""
     return f"{recipe.lr_scheduler}{every}"
+
+
+def _maps(architecture: Architecture) -> str:
+    sizes = {layer.row.name: layer.output[0] for layer in layers(architecture.rows)}
+    return "-".join(str(sizes[name]) for name in ("conv1", "pool1", "pool2", "pool5"))
+
+
+def _start(kinds: Any) -> Callable[[Architecture], str]:
+    def spread(architecture: Architecture) -> str:
+        stds = [row.init_std for row in architecture.rows if isinstance(row, kinds)]
+        if None in stds:
+            return UNIFORM
+        return " ".join(f"{std:g}" for std in stds)
+
+    return spread
+
+
+def _biases(architecture: Architecture) -> str:
+    rows = [row for row in architecture.rows if isinstance(row, Conv2d | Linear)]
+    return UNIFORM if rows[0].init_std is None else " ".join(f"{row.bias:g}" for row in rows)
 
 
 def _each(kinds: Any, attribute: str, join: str = " ") -> Callable[[Architecture], str]:
@@ -183,23 +241,25 @@ ASPECTS = (
         "normalisation",
         _norm,
         "Paper 3.3: k 2, alpha 1e-4 on the plain sum. The code divides alpha by n = 5 "
-        "(layer.py:1183), and so does Caffe (lrn_layer.cpp:115), with k 1 and without towers.",
+        "(layer.py:1183), and so does Caffe (lrn_layer.cpp:120), with k 1 (caffe.proto:888) and "
+        "without towers.",
     ),
     Aspect(
         "initial std of conv1 to conv5",
-        _each(Conv2d, "init_std"),
-        "Paper 5: .01 in each layer. layers-145.cfg:135-218: .03 on conv3 to conv5.",
+        _start(Conv2d),
+        "Paper 5: .01 in each layer. layers-145.cfg:135-218: .03 on conv3 to conv5. torchvision "
+        "leaves it to PyTorch's layers (nn/modules/conv.py, linear.py, reset_parameters).",
     ),
     Aspect(
         "initial std of fc6 to fc8",
-        _each(Linear, "init_std"),
+        _start(Linear),
         "Paper 5; Caffe's train_val.prototxt.",
     ),
     Aspect(
         "initial bias of conv1 to fc8",
-        _each(Conv2d | Linear, "bias"),
+        _biases,
         "Paper 5: 1 on conv2, conv4, conv5, fc6 and fc7. bvlc_alexnet's readme: with 1 the loss "
-        "was flat. layers-imagenet-1gpu.cfg: -7 on the last.",
+        "was flat. layers-imagenet-1gpu.cfg: -7 on the last. PyTorch draws biases as weights.",
     ),
     Aspect(
         "dropout",
@@ -221,12 +281,14 @@ ASPECTS = (
     Aspect(
         "rate of biases over weights'",
         lambda a: f"{a.recipe.bias_lr_multiplier:g}",
-        "Paper 5: equal. layer-params-145.cfg: epsB .02, epsW .01; Caffe: lr_mult 2 and 1.",
+        "Paper 5: equal. layer-params-145.cfg: epsB .02; epsW .01 in its notes (line 169), and "
+        ".00001 in the file, which is the end of the run. Caffe: lr_mult 2 and 1.",
     ),
     Aspect(
         "weight decay",
         lambda a: f"{a.recipe.weight_decay:g}",
-        "Paper 5; torchvision's references/classification.",
+        "Paper 5; torchvision's references/classification, which decays biases too: no network "
+        "does here.",
     ),
     Aspect(
         "batch size",
@@ -238,6 +300,12 @@ ASPECTS = (
         _schedule,
         "Paper 5: when the validation error stops falling. By hand, the code's notes: after 25, 51 "
         "and 79 epochs. Caffe's solver.prototxt: every 100,000 steps.",
+    ),
+    Aspect("maps", _maps, "Behind conv1, pool1, pool2 and pool5. Computed from the rows."),
+    Aspect(
+        "multiply-adds",
+        lambda a: f"{sum(layer.macs for layer in layers(a.rows)):,}",
+        "Computed from the rows.",
     ),
     Aspect(
         "parameters",
