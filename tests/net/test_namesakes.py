@@ -9,6 +9,7 @@ from tinyalex.cli.parser import main
 from tinyalex.net.draws import initial_parameters
 from tinyalex.net.layers import Augment, Dropout
 from tinyalex.net.presets import ARCHITECTURES
+from tinyalex.net.shapes import parameters
 from tinyalex.reports.namesakes import NAMESAKES, PRESET, namesakes
 from tinyalex.reports.weighing import weighed
 from tinyalex.system.backends import get_backend
@@ -81,10 +82,24 @@ def test_owt_starts_as_pytorch_s_layers_do():
             assert values.std() == pytest.approx(3**-0.5, abs=0.09 if kind == "bias" else 0.01)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_biases_decay_in_owt_alone(name):
+    """As torchvision's references/classification/train.py has it; Caffe's decay_mult is 0."""
+    decays = {p.decay for p in parameters(ARCHITECTURES[name].rows).values() if p.bias}
+    assert decays == ({None} if name == "owt" else {0})
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(40, 60), (80, 80), (120, 96)])
+def test_the_table_fits_the_terminal(columns, widest, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["summary", "--namesakes"]) == 0
+    longest = max(map(len, capsys.readouterr().out.splitlines()))
+    assert widest - 10 < longest <= widest
+
+
 def test_the_command_prints_all_of_them(capsys):
     assert main(["summary", "--namesakes"]) == 0
     out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= 100
     assert all(f"\n{n.name}" in f"\n{out}" for n in NAMESAKES)
     assert main(["summary", "--namesakes", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

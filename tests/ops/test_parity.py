@@ -139,7 +139,7 @@ class Pair:
                 {
                     "params": [tensor],
                     "lr": recipe.lr * (recipe.bias_lr_multiplier if bias else 1),
-                    "weight_decay": 0.0 if bias else decay,
+                    "weight_decay": decay if not bias or rows[layer].init_std is None else 0.0,
                 }
             )
         self.optimizer = torch.optim.SGD(groups, momentum=recipe.momentum)

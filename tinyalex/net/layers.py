@@ -263,13 +263,14 @@ def _weight_and_bias(
 ) -> dict[str, Parameter]:
     """Weights that start normal with `std`, and biases that start at `bias`.
 
-    std None: both start uniform within 1/sqrt(inputs of a neuron), as PyTorch's layers do.
+    std None: as PyTorch's layers, both start uniform within 1/sqrt(inputs of a neuron), and both
+    decay, as its optimizers have it.
     """
     if std is None:
         std = 1 / math.sqrt(3 * math.prod(weight[1:]))
         return {
             "weight": Parameter(weight, std, decay=decay, uniform=True),
-            "bias": Parameter(weight[:1], std, bias=True, uniform=True),
+            "bias": Parameter(weight[:1], std, decay=decay, bias=True, uniform=True),
         }
     return {
         "weight": Parameter(weight, std, decay=decay),

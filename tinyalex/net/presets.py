@@ -29,7 +29,7 @@ from tinyalex.net.variants import changed, paper_init, ungrouped
 class Recipe:
     """Settings with which a network is trained unless flags say otherwise.
 
-    lr: learning rate at the start. weight_decay: on weights, never on biases.
+    lr: learning rate at the start. weight_decay: on weights; on biases only in `owt`.
     bias_lr_multiplier: 2 in the 2012 code, unmentioned in the paper.
     lr_scheduler: see `tinyalex.net.schedule`; lr_step_size and lr_patience count epochs.
     """
@@ -182,7 +182,7 @@ CAFFENET = (
 )
 
 # torchvision's: the single tower of "One weird trick" without normalisation, dropout before the
-# layers, weights and biases as PyTorch's layers start. Not as there: biases are not decayed.
+# layers; weights and biases start as PyTorch's layers do, and both decay. Not as there: crops.
 OWT = (
     Augment("data", size=224, image_size=256, scale=1 / 58.4),  # torchvision's .229 of 255 levels
     Conv2d("conv1", 64, size=11, stride=4, pad=2, init_std=None),   ReLU("relu1"),

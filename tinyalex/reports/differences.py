@@ -1,5 +1,6 @@
 """Differences of the networks called AlexNet, read off their rows, each with its source."""
 
+import shutil
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,11 +10,10 @@ from tinyalex.backend import Backend
 from tinyalex.measure.image_signal import as_dict, initial_signal
 from tinyalex.net.layers import LRN, Conv2d, Dropout, Linear, LRNMap, MaxPool, ReLU, Row
 from tinyalex.net.presets import Architecture, get_architecture
-from tinyalex.net.shapes import layers
+from tinyalex.net.shapes import layers, parameters
 from tinyalex.reports.weighing import weighed
 
 COMPARED = ("alexnet", "paper", "2012", "caffe", "caffenet", "owt", "owt-2014", "ungrouped")
-WIDTH = 96
 UNIFORM = "uniform within 1/sqrt(inputs)"
 
 
@@ -58,7 +58,7 @@ def table(comparison: Mapping[str, Any]) -> str:
     """Format for people what `compared` or `namesakes.namesakes` returns."""
     lines = []
     for name, source in comparison["networks"].items():
-        lines += textwrap.wrap(f"{name:<14} {source}", WIDTH, subsequent_indent=" " * 15)
+        lines += _wrap(f"{name:<14} {source}", 0, 15)
     for difference in comparison["differences"]:
         lines += ["", difference["aspect"]]
         for value in dict.fromkeys(difference["values"].values()):
@@ -75,10 +75,10 @@ def table(comparison: Mapping[str, Any]) -> str:
     lines += _paragraph(WEIGHTS)
     signals = comparison["signal"]
     for what, key, form in (
-        ("image signal at the start: standard deviation over images", "std", "9.2g"),
-        ("the same as a share of the layer's output", "share", "9.1%"),
+        ("image signal at the start: standard deviation over images", "std", "8.2g"),
+        ("the same as a share of the layer's output", "share", "8.1%"),
     ):
-        lines += ["", what, " " * 12 + "".join(f"{layer:>9}" for layer in signals["alexnet"])]
+        lines += ["", what, " " * 12 + "".join(f"{layer:>8}" for layer in signals["alexnet"])]
         for name, signal in signals.items():
             values = "".join(f"{layer[key]:{form}}" for layer in signal.values())
             lines.append(f"  {name:<10}{values}")
@@ -88,15 +88,18 @@ def table(comparison: Mapping[str, Any]) -> str:
 def _beside(value: str, names: str) -> list[str]:
     """A value and the networks that have it; below it where it is long."""
     if len(value) > 42:
-        return [
-            f"  {value}",
-            *textwrap.wrap(names, WIDTH, initial_indent=" " * 45, subsequent_indent=" " * 45),
-        ]
-    return textwrap.wrap(f"  {value:<42} {names}", WIDTH, subsequent_indent=" " * 45)
+        return _wrap(value, 2, 4) + _wrap(names, 45, 45)
+    return _wrap(f"{value:<42} {names}", 2, 45)
 
 
 def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return _wrap(text, 4, 4)
+
+
+def _wrap(text: str, indent: int, hanging: int) -> list[str]:
+    """Lines that fit the terminal, but for 96 columns at most: beyond that the eye loses them."""
+    width = max(60, min(96, shutil.get_terminal_size().columns))
+    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * hanging)
 
 
 WEIGHTS = """\
@@ -189,6 +192,11 @@ def _start(kinds: Any) -> Callable[[Architecture], str]:
 def _biases(architecture: Architecture) -> str:
     rows = [row for row in architecture.rows if isinstance(row, Conv2d | Linear)]
     return UNIFORM if rows[0].init_std is None else " ".join(f"{row.bias:g}" for row in rows)
+
+
+def _decay(architecture: Architecture) -> str:
+    decayed = parameters(architecture.rows)["fc8.bias"].decay is None
+    return f"{architecture.recipe.weight_decay:g}" + (", of biases too" if decayed else "")
 
 
 def _each(kinds: Any, attribute: str, join: str = " ") -> Callable[[Architecture], str]:
@@ -286,9 +294,9 @@ ASPECTS = (
     ),
     Aspect(
         "weight decay",
-        lambda a: f"{a.recipe.weight_decay:g}",
-        "Paper 5; torchvision's references/classification, which decays biases too: no network "
-        "does here.",
+        _decay,
+        "Paper 5; torchvision's references/classification/train.py gives all of the model's "
+        "parameters to one SGD, biases with them.",
     ),
     Aspect(
         "batch size",
