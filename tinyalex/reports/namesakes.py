@@ -173,7 +173,7 @@ NAMESAKES = (
         "darknet",
         "cfg/alexnet.cfg at f6afaab; there pad=1 means half the window",
         _without(_WIDE, LRN),
-        "uniform within sqrt(2/inputs), biases 0",
+        "convolutions normal sqrt(2/inputs), fc uniform within the same; biases 0",
         "none: ungrouped without normalisation",
     ),
     Namesake(
