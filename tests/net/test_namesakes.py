@@ -34,6 +34,51 @@ COUNTED = {
     "dl4j": (62_378_344, 1_131_457_664, "54-27-13-6"),
 }
 
+# Read in the sources, not off rows: k and alpha of the normalisation, the order of layers 1 and 2,
+# where dropout stands (<, before fc6 and fc7; >, behind them) and what it does at test.
+CRP, CRNP, CRPN, CNPR = (
+    "conv ReLU pool",
+    "conv ReLU norm pool",
+    "conv ReLU pool norm",
+    "conv norm pool ReLU",
+)
+READ = {
+    "torchvision": ("none", CRP, CRP, "inverted <"),
+    "paddle": ("none", CRP, CRP, "x 0.5 <"),
+    "gluon": ("none", CRP, CRP, "inverted >"),
+    "mxnet-symbols": ("1 2e-05", CRPN, CRPN, "inverted >"),
+    "caffe2": ("none", CRP, CRP, "none"),
+    "cuda-convnet2": ("2 2e-05", CNPR, CRNP, "x 0.5 >"),
+    "tf-slim": ("none", CRP, CRP, "inverted >"),
+    "onnx-zoo": ("1 2e-05", CRNP, CRNP, "inverted >"),
+    "caffe": ("1 2e-05", CRNP, CRNP, "inverted >"),
+    "matconvnet": ("1 2e-05", CRNP, CRNP, "inverted >"),
+    "theano_alexnet": ("2 0.0001", CRPN, CRPN, "x 0.5 >"),
+    "chainer": ("2 0.0001", CRNP, CRNP, "inverted >"),
+    "darknet": ("none", CRP, CRP, "inverted >"),
+    "pytorchcv": ("2 2e-05", CRNP, CRNP, "inverted >"),
+    "pytorchcv-b": ("none", CRP, CRP, "inverted >"),
+    "dl4j": ("2 0.0001", CRNP, CRPN, "inverted >"),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_namesake_s_rows_are_what_was_read(name):
+    """As rows are taken from presets, this fails if a preset changes in what its source has."""
+    (namesake,) = [n for n in NAMESAKES if n.name == name]
+    read = namesake.aspects()
+    norm = read["normalisation"].replace("k ", "").replace("alpha ", "")
+    dropout = read["dropout"].replace(" at test", "").replace(", in training", "")
+    place = {"before": "<", "after": ">"}
+    dropout, _, where = dropout.partition("; ")
+    found = (
+        norm.replace(", all channels", "").replace(",", ""),
+        read["layer 1"].replace(",", ""),
+        read["layer 2"].replace(",", ""),
+        f"{dropout} {place[where.split()[0]]}" if where else dropout,
+    )
+    assert found == READ[name]
+
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_namesake_s_rows_come_to_what_was_counted(name):
