@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,12 +76,14 @@ class Counts:
     """Work asked of the devices.
 
     launches: of kernels by their names, and of products as "gemm". bytes: of the arrays that they
-    were given, each once, by the same names. requests: for memory. allocations: how many of these
-    the pool had to pass on, having nothing free. waits: of the host for a device.
+    were given, each once, by the same names. products: operations and bytes of each. requests: for
+    memory. allocations: how many of these the pool had to pass on, having nothing free. waits: of
+    the host for a device.
     """
 
     launches: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
+    products: list[tuple[int, int]] = field(default_factory=list)
     requests: int = 0
     allocations: int = 0
     waits: int = 0
@@ -95,6 +97,15 @@ class Counts:
         else:
             self.allocations += 1
         weakref.finalize(a, self.freed.append, a.nbytes)
+
+    def floor(self, flops: float, bandwidth: float) -> float:
+        """Seconds that a device of so many operations and bytes a second needs at least.
+
+        Each product takes as long as its arithmetic or its bytes, all else as long as its bytes.
+        """
+        others = sum(size for name, size in self.bytes.items() if name != "gemm")
+        products = (max(done / flops, size / bandwidth) for done, size in self.products)
+        return others / bandwidth + sum(products)
 
     def requests_to_cupy(self) -> Any:
         """A hook in the pool, which hears of CuPy's own arrays too."""
@@ -209,6 +220,13 @@ def count_launch(name: str, arrays: Iterable[Array]) -> None:
     if counts:
         counts.launches[name] += 1
         counts.bytes[name] += sum(a.nbytes for a in arrays)
+
+
+def count_product(operations: int, arrays: Sequence[Array]) -> None:
+    """Add a product, likewise."""
+    count_launch("gemm", arrays)
+    if counts:
+        counts.products.append((operations, sum(a.nbytes for a in arrays)))
 
 
 def _counted(a: Array) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyalex.gpu.cublas import N, Operand, T
-from tinyalex.gpu.device import SIMULATOR, Array, count_launch, current
+from tinyalex.gpu.device import SIMULATOR, Array, count_product, current
 
 
 def rows_by_filters(col: Array, w: Array, y: Array, groups: int) -> None:
@@ -46,7 +46,7 @@ def gemm(
     for array, _, _ in (a, b, c):
         assert array.dtype == np.float32, f"gemm takes float32, not {array.dtype}"
         assert array.flags.c_contiguous, "gemm takes contiguous arrays"
-    count_launch("gemm", (a[0], b[0], c[0]))
+    count_product(2 * m * n * k * batch, (a[0], b[0], c[0]))
     if SIMULATOR:
         interpret(op_a, op_b, m, n, k, a, b, c, batch)
     else:

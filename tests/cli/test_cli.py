@@ -533,7 +533,9 @@ def test_a_closed_pipe_is_quiet():
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
 
 
-def test_doctor_finds_this_machine_sound(capsys):
+def test_doctor_finds_this_machine_sound(capsys, monkeypatch):
+    """With the simulator in place of a GPU."""
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "backend reference: ready" in out

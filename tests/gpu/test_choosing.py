@@ -164,28 +164,80 @@ def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same(monkey
 # What doctor finds.
 
 
-def parts(monkeypatch, driver, packages, libraries):
+PACKAGES = {"cupy-cuda13x": "14.2.0", "numba-cuda": "0.30.4", "numba": "0.68.1"}
+PARTS = ["NVIDIA driver", "CuPy", "numba-cuda", "cuBLAS", "NVRTC", "libNVVM", "libdevice"]
+PARTS += ["nvJitLink"]
+LIBRARIES = {name: f"/lib/lib{name}.so" for name in ("cublas", "nvrtc", "nvvm", "nvJitLink")}
+
+
+def machine(monkeypatch, driver=("a GPU", 13), packages=PACKAGES, libraries=LIBRARIES, bitcode="x"):
+    """A machine that has these, and nothing else of what the GPU backend needs."""
+    required = dict.fromkeys(doctor.REQUIRED, "1")
     monkeypatch.setattr(doctor, "_driver", lambda: driver)
-    monkeypatch.setattr(doctor, "_version", packages.get)
+    monkeypatch.setattr(doctor, "_version", (required | packages).get)
     monkeypatch.setattr(doctor, "_library", libraries.get)
+    monkeypatch.setattr(doctor, "_libdevice", lambda: bitcode)
     monkeypatch.setitem(sys.modules, "_numba_cuda_redirector", doctor)
-    return doctor.gpu_parts()
 
 
-def test_doctor_names_each_part_with_its_remedy(monkeypatch):
-    found = parts(monkeypatch, (None, None), {}, {})
-    assert doctor.missing(found) == ["NVIDIA driver", "CuPy", "numba-cuda", "cuBLAS", "libNVVM"]
-    for part in found[1:]:
-        assert "pip install 'tinyalex[gpu]'" in str(part)
-    packages = {"cupy-cuda12x": "14.2.0", "numba-cuda": "0.30.4"}
-    libraries = {"cublas": "/lib/libcublas.so", "nvvm": "/lib/libnvvm.so"}
-    found = parts(monkeypatch, ("CUDA 12.4; 0: a GPU", 12), packages, {"cublas": "/lib/a.so"})
-    assert doctor.missing(found) == ["libNVVM"]
-    assert "tinyalex[gpu-cuda12]" in str(found[-1])
-    assert doctor.missing(parts(monkeypatch, ("a GPU", 13), packages, libraries)) == []
-    newer = {"cupy-cuda13x": "14.2.0", "numba-cuda": "0.30.4"}
-    assert doctor.missing(parts(monkeypatch, ("a GPU", 13), newer, libraries)) == []
-    assert doctor.missing(parts(monkeypatch, ("a GPU", 12), newer, libraries)) == ["CuPy"]
+def without(table, name):
+    return {key: value for key, value in table.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("part", "command", "has"),
+    [
+        ("NVIDIA driver", "nvidia-smi", {"driver": (None, None)}),
+        ("CuPy", "tinyalex[gpu]", {"packages": without(PACKAGES, "cupy-cuda13x")}),
+        ("CuPy", "-U 'tinyalex[gpu]", {"packages": PACKAGES | {"cupy-cuda13x": "13.6.0"}}),
+        ("CuPy", "tinyalex[gpu-cuda12]", {"driver": ("a GPU", 12)}),
+        ("numba-cuda", "tinyalex[gpu]", {"packages": without(PACKAGES, "numba-cuda")}),
+        ("numba-cuda", "-U 'tinyalex[gpu]", {"packages": PACKAGES | {"numba-cuda": "0.29.0"}}),
+        ("cuBLAS", "tinyalex[gpu]", {"libraries": without(LIBRARIES, "cublas")}),
+        ("NVRTC", "CUDA_HOME", {"libraries": without(LIBRARIES, "nvrtc")}),
+        ("libNVVM", "CUDA_HOME", {"libraries": without(LIBRARIES, "nvvm")}),
+        ("libdevice", "CUDA_HOME", {"bitcode": None}),
+        ("nvJitLink", "CUDA_HOME", {"libraries": without(LIBRARIES, "nvJitLink")}),
+        (
+            "nvJitLink",
+            "pip install -U 'nvidia-nvjitlink>=13.5'",
+            {"packages": PACKAGES | {"nvidia-nvvm": "13.5.37", "nvidia-nvjitlink": "13.0.88"}},
+        ),
+    ],
+)
+def test_doctor_answers_a_missing_part_with_its_remedy(
+    part, command, has, no_simulator, monkeypatch, capsys
+):
+    machine(monkeypatch)
+    assert [found.name for found in doctor.gpu_parts()] == PARTS
+    assert main(["doctor"]) == 0
+    machine(monkeypatch, **has)
+    assert doctor.missing() == [part]
+    capsys.readouterr()
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert f"backend gpu: cannot run without {part}\n" in out
+    (line,) = (line for line in out.splitlines() if "missing: " in line)
+    assert line.startswith(part)
+    assert command in line
+
+
+def test_doctor_is_content_with_the_simulator_where_it_is_asked_for(monkeypatch, capsys):
+    machine(monkeypatch, driver=(None, None))
+    for simulated, packages, code in (("1", PACKAGES, 0), ("0", PACKAGES, 1), ("1", {}, 1)):
+        monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", simulated)
+        machine(monkeypatch, driver=(None, None), packages=packages)
+        assert main(["doctor"]) == code
+
+
+def test_doctor_finds_libdevice_where_numba_does(monkeypatch, tmp_path):
+    file = tmp_path / doctor.LIBDEVICE
+    monkeypatch.setattr(doctor, "_version", {}.get)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    before = doctor._libdevice()
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert before != doctor._libdevice() == str(file)
 
 
 def test_doctor_knows_the_retired_target(monkeypatch):

@@ -7,11 +7,13 @@ so that a batch of the real size costs nothing.
 import copy
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from runs import few_images
 
+from tinyalex import gpu
 from tinyalex.cli.parser import main
 from tinyalex.gpu import device, gemm, launch
 from tinyalex.net.draws import training_draws
@@ -23,6 +25,7 @@ from tinyalex.net.step import train_step
 from tinyalex.system.backends import get_backend
 from tinyalex.training.recorder import Recorder
 
+README = Path(gpu.__file__).parent / "README.md"
 BATCH = 128
 WAITS = 2  # for the loss and for the logits, which the log needs
 LAUNCHES = 90  # at most, for each device: some 20 us of host time each, against 4 ms of computing
@@ -90,14 +93,14 @@ def uncomputed(compiled, monkeypatch):
 
 
 @cache
-def counted(gpus):
+def counted(gpus, batch=BATCH):
     """What had been counted after the first, the second and the third step."""
     alexnet, side = get_architecture("alexnet"), 256
     zeros = {name: np.zeros(s, np.float32) for name, s in parameter_shapes(alexnet.rows).items()}
     mean = np.zeros((side, side, 3), np.float32)
     sgd = SGD(Network(alexnet, get_backend("gpu", gpus), zeros, mean), alexnet.recipe, zeros)
-    images, labels = np.zeros((BATCH, side, side, 3), np.uint8), np.zeros(BATCH, np.int32)
-    draws, found = training_draws(alexnet, BATCH, np.eye(3), 0, 0, 0), []
+    images, labels = np.zeros((batch, side, side, 3), np.uint8), np.zeros(batch, np.int32)
+    draws, found = training_draws(alexnet, batch, np.eye(3), 0, 0, 0), []
     with device.counting() as counts:
         for _ in range(3):
             train_step(sgd, images, labels, draws, lr=0.01)
@@ -162,6 +165,21 @@ def test_no_byte_moves_more_often_than_layers_by_themselves_need(gpus, uncompute
     for line, megabytes in TABLE.items():
         # Fused layers move less, and an array that is read and written counts once.
         assert 0.4 * megabytes <= lines[line] <= 1.3 * megabytes, line
+
+
+@pytest.mark.slow
+def test_the_readme_has_the_floors_of_this_design(uncomputed):
+    """Milliseconds of a step on the H200 of examples/gpu_bench.py, by precision."""
+    (row,) = (line for line in README.read_text().splitlines() if "floor" in line)
+    for batch, cell in zip((BATCH, 1024), row.split("|")[2:], strict=False):
+        first, *_ = counted((0,), batch)
+        floors = (1e3 * first.floor(flops, 4.3e12) for flops in (60e12, 400e12, 790e12))
+        assert cell.strip() == ", ".join(f"{floor:.1f}" for floor in floors) + " ms"
+
+
+def test_a_floor_is_the_longer_of_arithmetic_and_bytes():
+    counts = device.Counts(bytes=Counter(gemm=30, other=7), products=[(100, 10), (10, 20)])
+    assert counts.floor(flops=10, bandwidth=2) == 7 / 2 + 100 / 10 + 20 / 2
 
 
 @pytest.mark.skipif(not device.SIMULATOR, reason="CuPy's arrays have no such stand-in")

@@ -5,8 +5,10 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,12 @@ OPTIONAL = {
     "hypothesis": "the property tests; pip install 'tinyalex[test]'",
 }
 CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+CUPY_SINCE, NUMBA_CUDA_SINCE = "14", "0.30"  # as in pyproject.toml; older ones fail when imported
+LIBRARIES = {"cuBLAS": "cublas", "NVRTC": "nvrtc", "libNVVM": "nvvm"}
+LIBDEVICE = "nvvm/libdevice/libdevice.10.bc"
+# Packages that have it, and where they put it.
+LIBDEVICE_IN = {"nvidia-nvvm": "nvidia/cu13", "nvidia-cuda-nvcc-cu12": "nvidia/cuda_nvcc"}
+LINKERS = {"nvidia-nvvm": "nvidia-nvjitlink", "nvidia-cuda-nvcc-cu12": "nvidia-nvjitlink-cu12"}
 DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 
 
@@ -34,7 +42,7 @@ class Part:
 
 
 def report() -> tuple[str, bool]:
-    """The findings as text, and whether the reference backend can run."""
+    """Findings as text, and whether both the reference and the GPU backend can run here."""
     lines = [
         f"tinyalex {__version__} in {Path(__file__).parents[1]}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, "
@@ -48,15 +56,15 @@ def report() -> tuple[str, bool]:
     for package, use in OPTIONAL.items():
         lines.append(f"{package:<14} {_version(package) or 'not installed; needed for ' + use}")
     parts = gpu_parts()
-    lacking = ", ".join(missing(parts))
+    lacking, numba = ", ".join(missing(parts)), _version("numba")
     lines += [
         *map(str, parts),
         f"backend reference: {'ready' if sound else 'cannot run'}",
         f"backend gpu: {f'cannot run without {lacking}' if lacking else 'ready'}",
     ]
-    if lacking and _version("numba"):
+    if lacking and numba:
         lines.append("backend gpu, simulated and slow: NUMBA_ENABLE_CUDASIM=1 tinyalex compare")
-    return "\n".join(lines), sound
+    return "\n".join(lines), sound and bool(numba if simulated() else not lacking)
 
 
 def simulated() -> bool:
@@ -73,17 +81,32 @@ def gpu_parts() -> list[Part]:
     """Parts that the GPU backend needs, with what was found of each."""
     devices, major = _driver()
     extra = "gpu-cuda12" if major == 12 else "gpu"
-    pip = f"pip install 'tinyalex[{extra}]'"
+    pip = f"pip install -U 'tinyalex[{extra}]'"
     fitting = CUPY[1:] if major == 12 else CUPY  # an older driver than its runtime runs nothing
+    cupy = {p: v for p in fitting if _at_least(v := _version(p), CUPY_SINCE)}
     redirected = "_numba_cuda_redirector" in sys.modules  # its .pth file has been read
-    retired = "" if redirected or not _version("numba-cuda") else "its .pth file was not read; "
+    numba = _version("numba-cuda") if _at_least(_version("numba-cuda"), NUMBA_CUDA_SINCE) else None
+    retired = "" if redirected or not numba else "its .pth file was not read; "
+    driver = "an NVIDIA GPU, and NVIDIA's driver for it, of which nvidia-smi tells"
+    toolkit = f"{pip}, or CUDA_HOME=FOLDER of a CUDA toolkit"
     return [
-        Part("NVIDIA driver", devices, "an NVIDIA GPU, and NVIDIA's driver for it"),
-        Part("CuPy", next((f"{v} ({p})" for p in fitting if (v := _version(p))), None), pip),
-        Part("numba-cuda", _version("numba-cuda") if redirected else None, retired + pip),
-        Part("cuBLAS", _library("cublas"), pip),
-        Part("libNVVM", _library("nvvm"), pip),
+        Part("NVIDIA driver", devices, driver),
+        Part("CuPy", next((f"{v} ({p})" for p, v in cupy.items()), None), pip),
+        Part("numba-cuda", numba if redirected else None, retired + pip),
+        *(Part(name, _library(library), toolkit) for name, library in LIBRARIES.items()),
+        Part("libdevice", _libdevice(), toolkit),
+        _linker(toolkit),
     ]
+
+
+def _linker(remedy: str) -> Part:
+    """nvJitLink, if it reads what libNVVM writes: PyTorch brings one, which may be older."""
+    for nvvm, linker in LINKERS.items():
+        wanted, found = _version(nvvm), _version(linker)
+        if wanted and found and not _at_least(found, wanted, parts=2):
+            pip = f"pip install -U '{linker}>={'.'.join(wanted.split('.')[:2])}'"
+            return Part("nvJitLink", None, f"{found} is older than libNVVM {wanted}; {pip}")
+    return Part("nvJitLink", _library("nvJitLink"), remedy)
 
 
 def _driver() -> tuple[str | None, int | None]:
@@ -115,6 +138,25 @@ def _library(name: str) -> str | None:
         return str(pathfinder.load_nvidia_dynamic_lib(name).abs_path)
     except pathfinder.DynamicLibNotFoundError:
         return None
+
+
+def _libdevice() -> str | None:
+    """Path of NVIDIA's functions for kernels, looked for where Numba does."""
+    folders = [sys.prefix, os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")]
+    for package, folder in LIBDEVICE_IN.items():
+        with suppress(importlib.metadata.PackageNotFoundError):
+            folders.append(str(importlib.metadata.distribution(package).locate_file(folder)))
+    paths = (Path(folder, LIBDEVICE) for folder in (*folders, "/usr/local/cuda") if folder)
+    return next((str(path) for path in paths if path.is_file()), None)
+
+
+def _at_least(version: str | None, wanted: str, parts: int = 9) -> bool:
+    """True if there is a version, not older than the wanted one in its first `parts` numbers."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(n) for n in re.findall(r"\d+", text)[:parts]]
+
+    return version is not None and numbers(version) >= numbers(wanted)
 
 
 def _version(package: str) -> str | None:
