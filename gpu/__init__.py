@@ -22,7 +22,15 @@ from tinyalex.gpu.conv import (
     conv2d_relu,
     conv2d_relu_backward,
 )
-from tinyalex.gpu.device import SIMULATOR, asarray, synchronize, to_numpy
+from tinyalex.gpu.device import (
+    SIMULATOR,
+    asarray,
+    download,
+    host_empty,
+    synchronize,
+    to_numpy,
+    upload,
+)
 from tinyalex.gpu.linear import (
     linear,
     linear_backward,

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numba
@@ -48,6 +49,7 @@ else:
             "what to install."
         )
     import cupy
+    from cuda.core import LaunchConfig, Stream, launch
     from numba.cuda.core import config
 
     xp = cupy
@@ -69,6 +71,9 @@ else:
     def power(d: float, p: float) -> float:
         """d**p for d > 0 in three instructions; relative error below 3e-6 for d < 1e5."""
         return math.exp2(p * math.log2(d))
+
+
+CONSTANTS = 16  # rows of numbers that a place keeps: rates and decays, and those of before
 
 
 @dataclass
@@ -136,29 +141,52 @@ def counting() -> Iterator[Counts]:
         counts = None
 
 
+@dataclass
+class Slot:
+    """Memory on a device for what comes from the host; source: its copy's, until it is `copied`."""
+
+    memory: Array
+    source: Any = None
+    copied: Any = None
+
+
 class Place:
     """A place where work runs: a device, a stream on it, and a cuBLAS handle on that stream.
 
     Two places may share a device. `with place:` makes it the current one for allocation, launches
-    and products; in the simulator that changes nothing. `launchers` are kernels set up to run here.
+    and products; in the simulator that changes nothing. `launchers` are kernels set up to run here,
+    `constants` numbers that are here already. For `upload` there is a second stream, `uploads`.
     """
 
     def __init__(self, device: int, precision: str = "fp32") -> None:
         self.device = device
-        self.launchers: dict[Any, Any] = {}
+        self.launchers: dict[Any, Callable[..., None]] = {}
+        self.constants: dict[tuple[float, ...], Array] = {}
         if SIMULATOR:
             return
         count = xp.cuda.runtime.getDeviceCount()
         if device >= count:
             raise UsageError(f"There is no GPU {device}: this machine has {count}, counted from 0.")
         xp.cuda.Device(device).use()  # `with` would go back to GPU 0, and make a context there
-        self.stream = xp.cuda.Stream(non_blocking=True)
-        self.numba_stream = cuda.external_stream(self.stream.ptr)
+        self.stream, self.uploads = (xp.cuda.Stream(non_blocking=True) for _ in range(2))
+        self.uploaded = self.stream.record()
+        self.slots = deque(Slot(xp.empty(0, np.uint8)) for _ in range(2))
         with self.stream, room(WORKSPACE_BYTES):
             workspace = xp.empty(WORKSPACE_BYTES, np.uint8)
         self.cublas = Cublas(self.stream.ptr, workspace, precision)
         if _entered or _first:
             xp.cuda.Device(current().device).use()
+
+    def launcher(self, compiled: Any, blocks: int, threads: int) -> Callable[..., None]:
+        """A kernel of one signature, its grid and this stream: takes plain arguments, in a row.
+
+        Numba itself would look all of them up at every launch, which takes longer than many a
+        kernel runs.
+        """
+        (overload,) = compiled.overloads.values()
+        function = overload._codelibrary.get_cufunc().kernel  # loads it into this device
+        grid = LaunchConfig(grid=blocks, block=threads)
+        return partial(launch, Stream.from_handle(self.stream.ptr), grid, function)
 
     def __enter__(self) -> Place:
         with ExitStack() as entered:
@@ -268,8 +296,10 @@ def synchronize() -> None:
 def asarray(a: Any, role: str = "both") -> Array:
     """A copy of a NumPy array at the current place, whatever its role; nobody waits for it.
 
-    Takes float32, int32 and uint8; TypeError for others.
+    What is at a place already stays as it is. Takes float32, int32 and uint8; TypeError for others.
     """
+    if not SIMULATOR and isinstance(a, xp.ndarray):
+        return a
     a = np.asarray(a, order="C")
     if a.dtype not in (np.float32, np.int32, np.uint8):
         raise TypeError(f"the GPU backend takes float32, int32 and uint8 arrays, not {a.dtype}")
@@ -278,6 +308,70 @@ def asarray(a: Any, role: str = "both") -> Array:
     current()
     with room(a.nbytes):
         return xp.asarray(a)
+
+
+def constants(values: Sequence[float]) -> Array:
+    """float32 (n, 1) at the current place; from before, if they were asked for lately."""
+    kept, key = current().constants, tuple(values)
+    if key not in kept:
+        if len(kept) == CONSTANTS:
+            kept.clear()
+        kept[key] = asarray(np.array(key, np.float32).reshape(-1, 1))
+    return kept[key]
+
+
+def host_empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A NumPy array in memory that a device reads and writes while the host goes on."""
+    if SIMULATOR:
+        return np.empty(shape, dtype)
+    count = math.prod(shape)
+    memory = xp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def upload(a: Any) -> Array:
+    """A copy at the current place that is made while the work before still runs there.
+
+    It lies in one of two slots that take turns: the upload after the next one puts another into it.
+    a: an array of host_empty, which must not change until then.
+    """
+    if SIMULATOR:
+        return asarray(a)
+    place = current()
+    place.slots.rotate()
+    slot = place.slots[0]
+    if slot.copied:
+        _count_wait()
+        slot.copied.synchronize()  # the source's memory may be used again now
+    before, place.uploaded = place.uploaded, place.stream.record()
+    if slot.memory.nbytes < a.nbytes:
+        slot.memory = empty((a.nbytes,), np.uint8)
+        before = place.uploaded  # until then others may use it
+    place.uploads.wait_event(before)  # the work on what lay in the slot was asked for before
+    copy = slot.memory[: a.nbytes].view(a.dtype).reshape(a.shape)
+    copy.set(a, place.uploads)
+    slot.source, slot.copied = a, place.uploads.record()
+    place.stream.wait_event(slot.copied)
+    return copy
+
+
+def download(*arrays: Array) -> Callable[[], tuple[Any, ...]]:
+    """Begin copies to the host of what the current place has made; the function waits for them."""
+    place, copies = current(), tuple(host_empty(a.shape, a.dtype) for a in arrays)
+    for a, copy in zip(arrays, copies, strict=True):
+        if SIMULATOR:
+            copy[...] = a
+        else:
+            a.get(place.stream, out=copy, blocking=False)
+    copied = None if SIMULATOR else place.stream.record()
+
+    def arrived() -> tuple[Any, ...]:
+        _count_wait()
+        if copied:
+            copied.synchronize()
+        return copies
+
+    return arrived
 
 
 def to_numpy(a: Array) -> Any:

@@ -10,13 +10,14 @@ A kernel takes its index, then flat arrays, then floats, then counts, then sizes
 tuple of them (Sizes) that the kernel unpacks. On a GPU the sizes of a layer are baked into the
 compiled kernel, so that its divisions vanish and its loops unroll. What changes from batch to batch
 is never a size: the number of indices carries it, or a Count. Arrays go in as bare pointers under
-an explicit signature, which makes a launch several times cheaper than handing over array objects,
-and a kernel set up for a layer, with its grid and stream, is kept for the next step.
+an explicit signature, and a kernel set up for a layer, with its grid and stream, is kept for the
+next step and launched without asking Numba, which would take several times as long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from ctypes import c_float, c_int32, c_int64
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,15 @@ SIMULATED = (1, 2)  # blocks and threads in the simulator, where each is a Pytho
 # sizes possible without a GPU; "gpu"; "general", a GPU with the sizes as arguments, for tests that
 # draw so many sizes that compiling for each would take hours.
 how = "simulator" if SIMULATOR else "gpu"
+
+
+# Numbers as the compiled kernel takes them; Numba's launch would make them from Python's.
+PLAIN: dict[str, Any] = {"float": np.float32} if SIMULATOR else {"float": c_float, "Count": c_int32}
+
+
+def numbers(sizes: tuple[Any, ...]) -> list[int]:
+    """Sizes in a row, those in tuples too."""
+    return [n for size in sizes for n in ((size,) if isinstance(size, int) else size)]
 
 
 class kernel:
@@ -83,16 +93,23 @@ class kernel:
     def run(self, runs: tuple[tuple[int, tuple[Any, ...]], ...], largest: int) -> None:
         """Compute the runs, wherever. largest: of their counts."""
         if how in ("gpu", "general"):
-            first = len(self.kinds) - self.sizes
-            sizes = runs[0][1][first:]
-            assert all(arguments[first:] == sizes for _, arguments in runs), "sizes differ"
-            if how == "gpu":
-                runs = tuple((count, arguments[:first]) for count, arguments in runs)
-            self.launcher(len(runs), sizes, min(-(-largest // THREADS), BLOCKS))(runs)
+            sizes, row = self.in_a_row(runs)
+            self.launcher(len(runs), sizes, min(-(-largest // THREADS), BLOCKS))(*row)
         elif how == "simulator":
             self.once(how, lambda: cuda.jit(self.loop()))[SIMULATED](runs)
         else:
             self.once(how, self.for_cpu)(runs)
+
+    def in_a_row(
+        self, runs: tuple[tuple[int, tuple[Any, ...]], ...]
+    ) -> tuple[tuple[Any, ...], list[Any]]:
+        """The sizes, and the elements of the compiled loop's argument, each of its C type."""
+        first = len(self.kinds) - self.sizes
+        sizes = runs[0][1][first:]
+        assert all(arguments[first:] == sizes for _, arguments in runs), "sizes differ"
+        passed = [*map(c_int64, numbers(sizes))] if how == "general" else []
+        own = ((c_int32(count), *arguments[:first]) for count, arguments in runs)
+        return sizes, [value for values in own for value in (*values, *passed)]
 
     def launcher(self, runs: int, sizes: tuple[Any, ...], blocks: int) -> Any:
         """The kernel set up for the current place; Numba itself would remember only 128."""
@@ -100,7 +117,7 @@ class kernel:
         if key not in place.launchers:
             baked, passed = (sizes, ()) if how == "gpu" else ((), sizes)
             compiled = self.once((how, runs, baked), lambda: self.for_gpu(runs, baked, passed))
-            place.launchers[key] = compiled[blocks, THREADS, place.numba_stream]
+            place.launchers[key] = place.launcher(compiled, blocks, THREADS)
         return place.launchers[key]
 
     def once(self, key: Any, compile: Callable[[], Any]) -> Any:
@@ -121,8 +138,7 @@ class kernel:
 
         # By this name Numba keeps what is compiled, an index each: two processes that compile
         # different kernels at once must not write into one. Profilers show it too.
-        flat = [n for size in sizes for n in ((size,) if isinstance(size, int) else size)]
-        loop.__qualname__ = "_".join(map(str, (self.__name__, *flat)))
+        loop.__qualname__ = "_".join(map(str, (self.__name__, *numbers(sizes))))
         return loop
 
     def for_gpu(self, runs: int, baked: tuple[Any, ...], passed: tuple[Any, ...] = ()) -> Any:
@@ -168,7 +184,7 @@ class kernel:
     def plain(self, value: Any, kind: str) -> Any:
         """An argument as the compiled kernel takes it: a pointer, a number or sizes, checked."""
         if kind not in DTYPES:
-            return np.float32(value) if kind == "float" else value
+            return PLAIN[kind](value) if kind in PLAIN else value
         wanted = DTYPES[kind]
         assert value.dtype == wanted, f"{self.__name__} takes {wanted}, not {value.dtype}"
         assert value.flags.c_contiguous, f"{self.__name__} takes contiguous arrays"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from tinyalex.gpu.device import Array, asarray, xp
+from tinyalex.gpu.device import Array, constants
 from tinyalex.gpu.launch import Floats, kernel
 
 
@@ -24,28 +22,18 @@ def sgd_update(
     weights: Sequence[Array],
     gradients: Sequence[Array],
     velocities: Sequence[Array],
-    rates: Sequence[float] | Array,
+    rates: Sequence[float],
     momentum: float,
-    decays: Sequence[float] | Array,
+    decays: Sequence[float],
 ) -> None:
     """v = momentum v - decay rate w - rate dw, then w = w + v, in place.
 
     Weights, gradients and velocities are lists of like-shaped arrays; each has its own rate and
-    weight decay. Those are read on the device: given as float32 arrays that are there already, a
-    captured graph can be replayed with new values in them.
+    weight decay. Those are read on the device.
     """
     for w, dw, v in zip(weights, gradients, velocities, strict=True):
         if not w.shape == dw.shape == v.shape:
             raise ValueError(f"weights {w.shape}, gradient {dw.shape}, velocity {v.shape}")
-    rate, decay = _one_each(rates, len(weights)), _one_each(decays, len(weights))
+    rate, decay = constants(rates), constants(decays)
     arrays = zip(weights, gradients, velocities, rate, decay, strict=True)
     sgd_kernel.each((w.size, w, dw, v, r, d, momentum) for w, dw, v, r, d in arrays)
-
-
-def _one_each(values: Sequence[float] | Array, count: int) -> Array:
-    """The values on the device, as arrays of one."""
-    if not isinstance(values, xp.ndarray):
-        values = asarray(np.array(values, np.float32))
-    if values.shape != (count,):
-        raise ValueError(f"{values.shape[0]} rates or decays for {count} parameters")
-    return values.reshape(count, 1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -85,6 +85,8 @@ class TwoGPU:
     # Arrays.
 
     def asarray(self, a: Any, role: Role = "both", /) -> Array:
+        if isinstance(a, Pair):
+            return a
         if role == "head":
             return self.at(0, self.ops.asarray, a)
         if role == "both":
@@ -99,6 +101,17 @@ class TwoGPU:
 
     def synchronize(self) -> None:
         self.each(self.ops.synchronize)
+
+    def host_empty(self, shape: tuple[int, ...], dtype: Any, /) -> Any:
+        return self.ops.host_empty(shape, dtype)
+
+    def upload(self, a: Any, /) -> Array:
+        """The same at both places, as images are."""
+        return Both(*self.each(self.ops.upload, a))
+
+    def download(self, *arrays: Array) -> Callable[[], tuple[Any, ...]]:
+        """Of arrays on the first device: the loss and the logits."""
+        return cast(Callable[[], tuple[Any, ...]], self.at(0, self.ops.download, *arrays))
 
     # Where things are computed.
 

@@ -5,6 +5,8 @@ input, so that float64 gives the truth and float32 what a run computes.
 `tinyalex.backend.Backend` is the contract that this module satisfies.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,12 +29,18 @@ from tinyalex.system.arrays import Array
 
 name = "reference"
 fusions: dict[tuple[str, ...], tuple[object, object]] = {}
-to_numpy = np.asarray
+to_numpy = upload = np.asarray
+host_empty = np.empty
 
 
 def asarray(a: npt.ArrayLike, role: str = "both") -> Array:
     """The array itself, in rows, so that sgd_update can see it flat. All is on one device."""
     return np.ascontiguousarray(a)
+
+
+def download(*arrays: Array) -> Callable[[], tuple[Array, ...]]:
+    """The arrays, which are here already."""
+    return lambda: arrays
 
 
 def synchronize() -> None:

@@ -117,6 +117,9 @@ class Devices:
             def use(self):
                 streams.current[self.device] = self
 
+            def record(self):
+                return object()
+
             def __enter__(self):
                 streams.entered[self.device].append(self)
                 self.use()
@@ -361,7 +364,11 @@ def test_a_full_device_says_what_was_asked_and_what_is_free(monkeypatch):
     )
     pool = SimpleNamespace(used_bytes=lambda: 500)
     fake = SimpleNamespace(
-        empty=refuse, asarray=refuse, cuda=cuda, get_default_memory_pool=lambda: pool
+        empty=refuse,
+        asarray=refuse,
+        ndarray=(),
+        cuda=cuda,
+        get_default_memory_pool=lambda: pool,
     )
     monkeypatch.setattr(device, "SIMULATOR", False)
     monkeypatch.setattr(device, "current", nullcontext)

@@ -59,3 +59,11 @@ def test_kernels_compile_to_single_precision_in_registers(compiled_kernels):
         assert kernel["kernel"] in MAY_DROP_NAN or not kernel["drops_nan"], (
             f"{kernel} takes a maximum or minimum that leaves a NaN out"
         )
+
+
+@pytest.mark.slow
+def test_a_launch_gives_what_the_machine_code_takes(compiled_kernels):
+    """Pointers and numbers in the order of Numba's tuples, each as wide as its parameter."""
+    for kernel in compiled_kernels:
+        assert kernel["taken"] == kernel["given"], kernel
+        assert len(kernel["given"]) > 1

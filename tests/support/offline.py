@@ -9,6 +9,7 @@ import json
 import pkgutil
 import re
 import sys
+from ctypes import c_float, c_int32
 from types import ModuleType, SimpleNamespace
 
 ARCHITECTURES = [(8, 0), (9, 0)]
@@ -68,6 +69,21 @@ def kernels():
                 yield f"{file.name}.{name}", value
 
 
+class Pointer:
+    """Stands for an array of any kind."""
+
+    def __init__(self, kind):
+        self.dtype, self.size = launch.DTYPES[kind], 5
+        self.flags, self.data = SimpleNamespace(c_contiguous=True), SimpleNamespace(ptr=1 << 40)
+
+
+def arguments(kernel, sizes):
+    """Some for a kernel, of the right kinds."""
+    own = kernel.kinds[: len(kernel.kinds) - kernel.sizes]
+    numbers = {"float": 0.5, "Count": 3}
+    return [*(numbers[k] if k in numbers else Pointer(k) for k in own), *sizes]
+
+
 def compile_kernel(name, kernel, architecture):
     """What stands in the PTX, and what the linker says of the machine code."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
@@ -80,6 +96,11 @@ def compile_kernel(name, kernel, architecture):
     loop, signature = kernel.loop(sizes), kernel.signature(RUNS.get(name, 1))
     ptx, _ = cuda.compile(loop, signature, device=False, abi="numba", cc=architecture, output="ptx")
     ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
+    count = RUNS.get(name, 1)
+    (entry,) = re.findall(r"\.entry \w+\((.*?)\)", ptx, re.DOTALL)
+    launch.how = "gpu"
+    _, row = kernel.in_a_row(((7, kernel.checked(arguments(kernel, sizes))),) * count)
+    given = [{c_int32: "32", c_float: "32", int: "64"}[type(value)] for value in row]
     arch = "sm_{}{}".format(*architecture)
     options = LinkerOptions(arch=arch, verbose=True, ptxas_options=["-v"])
     linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
@@ -90,6 +111,8 @@ def compile_kernel(name, kernel, architecture):
     return {
         "kernel": name,
         "arch": arch,
+        "given": given,
+        "taken": re.findall(r"\.param \.[a-z](\d+)", entry),
         "registers": int(re.search(r"Used (\d+) registers", log)[1]),
         "stack": stack,
         "spilled": stored + loaded,
@@ -100,5 +123,7 @@ def compile_kernel(name, kernel, architecture):
 
 if __name__ == "__main__":
     sys.modules["cupy"] = ModuleType("cupy")  # nothing here has an array
+    from tinyalex.gpu import launch
+
     found = [compile_kernel(*pair, a) for pair in kernels() for a in ARCHITECTURES]
     json.dump(found, sys.stdout)

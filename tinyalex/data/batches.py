@@ -39,12 +39,19 @@ def epoch_order(seed: int, epoch: int, count: int) -> Indices:
 
 
 def batches(
-    split: Split, indices: Indices, batch_size: int, *, start: int = 0, workers: int
+    split: Split,
+    indices: Indices,
+    batch_size: int,
+    *,
+    start: int = 0,
+    workers: int,
+    empty: Callable[..., Pixels] = np.empty,
 ) -> Iterator[Batch]:
     """The images `indices` of `split`, `batch_size` at a time; the last batch has what is left.
 
     start: batches to skip, without decoding them, so as to resume inside an epoch.
     workers: threads that decode ahead; 0 decodes in the caller. The batches do not depend on it.
+    empty: makes the memory of a batch, by its shape and dtype.
     What `split.read` raises is raised at the batch it belongs to. When the iterator has ended, has
     raised or is closed, its threads have ended too.
     """
@@ -58,7 +65,7 @@ def batches(
     if workers == 0:
         for chunk in chunks:
             begin = perf_counter()
-            images = np.empty((len(chunk), *shape), np.uint8)
+            images = empty((len(chunk), *shape), np.uint8)
             _fill(images, split, chunk, threading.Event())
             yield Batch(images, split.labels[chunk], perf_counter() - begin)
         return
@@ -76,7 +83,7 @@ def batches(
     with Threads(workers, thread_name_prefix="decode") as pool:
         try:
             for chunk in chunks:
-                images = np.empty((len(chunk), *shape), np.uint8)
+                images = empty((len(chunk), *shape), np.uint8)
                 parts = [  # every worker has its share of every batch, so that the next comes first
                     pool.submit(_fill, images[share], split, chunk[share], stop)
                     for share in _shares(len(chunk), workers)

@@ -22,15 +22,17 @@ def loss_and_gradients(
 ) -> tuple[Step, dict[str, Array]]:
     """The step, and the gradient by each parameter; none where the loss is not finite.
 
-    images: uint8 (N, image_size, image_size, 3). labels: int32 (N,), on the host.
+    images: uint8 (N, image_size, image_size, 3). labels: int32 (N,), on the host. The backend is
+    waited for only when all has been asked of it, and then only until it knows the loss.
     """
     ops = network.ops
     logits, tape = network.forward(images, draws)
     loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(labels, "head"))
-    step = Step(float(ops.to_numpy(loss)), ops.to_numpy(logits))  # waits for the backend
-    if not math.isfinite(step.loss):
-        return step, {}
-    return step, network.backward(ops.softmax_cross_entropy_backward(cache), tape)
+    metrics = ops.download(loss, logits)
+    gradients = network.backward(ops.softmax_cross_entropy_backward(cache), tape)
+    known, answers = metrics()
+    step = Step(float(known), answers)
+    return step, gradients if math.isfinite(step.loss) else {}
 
 
 def train_step(

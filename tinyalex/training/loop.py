@@ -68,10 +68,16 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     colour_noise = coloured(recipe, epoch)
     order, meter = epoch_order(seed, epoch, count), Meter(progress)
     ahead = batches(
-        run.images, order, recipe.batch_size, start=progress.batch, workers=config.workers
+        run.images,
+        order,
+        recipe.batch_size,
+        start=progress.batch,
+        workers=config.workers,
+        empty=run.ops.host_empty,
     )
     with progress_bar(f"epoch {epoch + 1}", count, int(progress.sums[3])) as bar:
         for batch in ahead:
+            sent = run.ops.upload(batch.images)
             images, labels, number = batch.images, batch.labels, progress.batch
             draws = training_draws(
                 run.architecture, len(labels), run.colour, seed, epoch, number, colour_noise
@@ -79,7 +85,7 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
             if config.check_every and progress.step % config.check_every == 0:
                 audit(run.sgd, images, labels, draws, lr, config.precision, recorder.say_step)
 
-            step = train_step(run.sgd, images, labels, draws, lr, rates)
+            step = train_step(run.sgd, sent, labels, draws, lr, rates)
             if not math.isfinite(step.loss):
                 where = f"at step {progress.step + 1} (epoch {epoch + 1}, batch {number + 1})"
                 tensor = first_not_finite(run.network, images, draws)
