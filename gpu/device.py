@@ -170,9 +170,9 @@ class Place:
         xp.cuda.Device(device).use()  # `with` would go back to GPU 0, and make a context there
         self.stream, self.uploads = (xp.cuda.Stream(non_blocking=True) for _ in range(2))
         self.uploaded = self.stream.record()
-        self.slots = deque(Slot(xp.empty(0, np.uint8)) for _ in range(2))
         with self.stream, room(WORKSPACE_BYTES):
             workspace = xp.empty(WORKSPACE_BYTES, np.uint8)
+            self.slots = deque(Slot(xp.empty(0, np.uint8)) for _ in range(2))
         self.cublas = Cublas(self.stream.ptr, workspace, precision)
         if _entered or _first:
             xp.cuda.Device(current().device).use()
@@ -388,7 +388,7 @@ def send(x: Array, source: Place, target: Place) -> Array:
     The copy is work of the source's stream, so x may be freed at once. It waits until the target
     has done what it did with the new array's memory before, and the target waits for its end.
     """
-    if isinstance(x, np.ndarray):  # in the simulator, or of a backend on the host
+    if SIMULATOR or not isinstance(x, xp.ndarray):  # of a backend on the host
         return x.copy()
     assert x.flags.c_contiguous, "what is sent is contiguous"
     with target:

@@ -106,11 +106,11 @@ class TwoGPU:
         return self.ops.host_empty(shape, dtype)
 
     def upload(self, a: Any, /) -> Array:
-        """The same at both places, as images are."""
+        """Copies at both places, where images are."""
         return Both(*self.each(self.ops.upload, a))
 
     def download(self, *arrays: Array) -> Callable[[], tuple[Any, ...]]:
-        """Of arrays on the first device: the loss and the logits."""
+        """Begin copies of what is on the first device, as the loss and the logits are."""
         return cast(Callable[[], tuple[Any, ...]], self.at(0, self.ops.download, *arrays))
 
     # Where things are computed.
