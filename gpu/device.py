@@ -346,7 +346,7 @@ def upload(a: Any) -> Array:
     before, place.uploaded = place.uploaded, place.stream.record()
     if slot.memory.nbytes < a.nbytes:
         slot.memory = empty((a.nbytes,), np.uint8)
-        before = place.uploaded  # until then others may use it
+        before = place.stream.record()  # others may use it until then
     place.uploads.wait_event(before)  # the work on what lay in the slot was asked for before
     copy = slot.memory[: a.nbytes].view(a.dtype).reshape(a.shape)
     copy.set(a, place.uploads)

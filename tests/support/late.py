@@ -1,15 +1,19 @@
-"""Devices whose streams work as late as the rules allow, in CuPy's and the driver's place.
+"""Devices whose streams work as late or as early as the rules allow.
 
-A stream queues what it is asked for and does it when somebody waits for it: the host for an event,
-a stream or a copy, or another stream's work for an event. So what nobody waits for is not there
-yet. Memory that is freed is taken again by the next array of its size: a device's for the same
-stream, which fills it with NaN when it comes to that, the host's at once. So what still reads or
-writes it finds, or leaves, something else. Kernels run in plain Python, products in NumPy.
+They stand in CuPy's and the driver's place.
+
+A stream queues what it is asked for. A late one does it when somebody waits for it: the host for an
+event, a stream or a copy, or another stream's work for an event; so what nobody waits for is not
+there yet. An early one does it at once, up to where it has to wait for what a late one has not done
+yet; so what it does not wait for it is ahead of. Memory that is freed is taken again by the next
+array of its size: a device's for the same stream, which fills it with NaN when it comes to that,
+the host's at once; so what still reads or writes it finds, or leaves, something else. Kernels run
+in plain Python, products in NumPy.
 """
 
 import weakref
 from collections import defaultdict, deque
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from ctypes import c_uint8
 from types import SimpleNamespace
 from unittest import mock
@@ -36,26 +40,44 @@ class Event:
     def synchronize(self):
         self.stream.work_off(self.position)
 
+    __call__ = synchronize
+
 
 class Stream:
-    """A queue of work. ptr: its handle."""
+    """A queue of work and of events to wait for. ptr: its handle. early: by the order of making."""
 
-    by_handle, entered = {}, []
+    all, entered, early = [], [], ()
 
     def __init__(self, non_blocking=True):
         assert non_blocking, "CUDA's own stream would wait for all others"
-        self.queue, self.asked, self.done = deque(), 0, 0
-        self.ptr = id(self)
-        self.by_handle[self.ptr] = self
+        self.queue, self.asked, self.done, self.busy = deque(), 0, 0, False
+        self.ptr = len(self.all)
+        self.all.append(self)
 
     def ask(self, work):
         self.queue.append(work)
         self.asked += 1
+        self.go_on()
+
+    def next(self):
+        """Does what is first in the queue, which stays there until it is done."""
+        self.busy = True
+        self.queue[0]()
+        self.queue.popleft()
+        self.done += 1
+        self.busy = False
 
     def work_off(self, position):
         while self.done < position:
-            self.queue.popleft()()
-            self.done += 1
+            self.next()
+        self.go_on()
+
+    @classmethod
+    def go_on(cls):
+        """The early ones do what they can."""
+        for stream in (cls.all[i] for i in cls.early if i < len(cls.all)):
+            while stream.queue and not stream.busy and getattr(stream.queue[0], "done", True):
+                stream.next()
 
     def synchronize(self):
         self.work_off(self.asked)
@@ -64,7 +86,7 @@ class Stream:
         return Event(self)
 
     def wait_event(self, event):
-        self.ask(event.synchronize)
+        self.ask(event)
 
     def __enter__(self):
         self.entered.append(self)
@@ -216,7 +238,7 @@ class Cublas:
     """Products on one stream."""
 
     def __init__(self, stream, workspace, precision):
-        self.stream = Stream.by_handle[stream]
+        self.stream = Stream.all[stream]
 
     def gemm(self, *arguments):
         arguments = [(raw(a[0]), *a[1:]) if isinstance(a, tuple) else a for a in arguments]
@@ -265,6 +287,7 @@ CUPY = SimpleNamespace(
     cuda=SimpleNamespace(
         Device=Device,
         Stream=Stream,
+        MemoryHook=nullcontext,
         alloc_pinned_memory=alloc_pinned_memory,
         memory=SimpleNamespace(OutOfMemoryError=MemoryError),
         runtime=SimpleNamespace(getDeviceCount=lambda: 2),
@@ -273,15 +296,15 @@ CUPY = SimpleNamespace(
 
 
 @contextmanager
-def streams():
-    """The GPU backend on such devices."""
+def streams(early=()):
+    """The GPU backend on such devices. A place makes two streams: for its work, and for uploads."""
     with ExitStack() as patches, np.errstate(all="ignore"):
         for module, name, value in (
             (device, "xp", CUPY),
             (device, "Cublas", Cublas),
             (device, "launch", launched),
             (device, "LaunchConfig", SimpleNamespace),
-            (device, "Stream", SimpleNamespace(from_handle=Stream.by_handle.__getitem__)),
+            (device, "Stream", SimpleNamespace(from_handle=Stream.all.__getitem__)),
             (device, "_first", []),
             (device, "_entered", []),
             (device, "SIMULATOR", False),
@@ -290,6 +313,7 @@ def streams():
             (launch, "how", "gpu"),
             (launch.kernel, "for_gpu", for_gpu),
             (launch, "PLAIN", {"float": np.float32}),
+            (Stream, "early", early),
         ):
             patches.enter_context(mock.patch.object(module, name, value, create=True))
         for kernel in KERNELS:
@@ -297,6 +321,6 @@ def streams():
         try:
             yield
         finally:
-            Stream.by_handle.clear()
+            Stream.all.clear()
             Stream.entered.clear()
             DEVICE.clear()
