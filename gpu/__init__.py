@@ -15,12 +15,12 @@ from tinyalex.gpu.activation import (
 )
 from tinyalex.gpu.augment import augment
 from tinyalex.gpu.conv import (
-    augment_conv2d_relu,
-    augment_conv2d_relu_backward,
+    augment_conv2d,
+    augment_conv2d_backward,
     conv2d,
     conv2d_backward,
-    conv2d_relu,
-    conv2d_relu_backward,
+    relu_conv2d,
+    relu_conv2d_backward,
 )
 from tinyalex.gpu.device import (
     SIMULATOR,
@@ -46,14 +46,20 @@ from tinyalex.gpu.pool import (
     lrn_max_pool_backward,
     max_pool,
     max_pool_backward,
+    relu_lrn_max_pool,
+    relu_lrn_max_pool_backward,
+    relu_max_pool,
+    relu_max_pool_backward,
 )
 from tinyalex.gpu.sgd import sgd_update
 
 name = "simulated gpu (slow)" if SIMULATOR else "gpu"
 
 fusions = {
-    ("augment", "conv2d", "relu"): (augment_conv2d_relu, augment_conv2d_relu_backward),
-    ("conv2d", "relu"): (conv2d_relu, conv2d_relu_backward),
+    ("augment", "conv2d"): (augment_conv2d, augment_conv2d_backward),
+    ("relu", "conv2d"): (relu_conv2d, relu_conv2d_backward),
+    ("relu", "lrn", "max_pool"): (relu_lrn_max_pool, relu_lrn_max_pool_backward),
+    ("relu", "max_pool"): (relu_max_pool, relu_max_pool_backward),
     ("lrn", "max_pool"): (lrn_max_pool, lrn_max_pool_backward),
     ("linear", "relu", "dropout"): (linear_relu_dropout, linear_relu_dropout_backward),
 }

@@ -1,7 +1,7 @@
-"""Bias after every product, with or without a ReLU.
+"""Bias after the product of a linear layer, with or without a ReLU.
 
 Forward, one thread per element of y, in place, once the product is there. Backward, one thread per
-(run of 64 rows, channel) leaves a partial sum, and again over the partial sums, until one row is
+(run of 128 rows, channel) leaves a partial sum, and again over the partial sums, until one row is
 left. Nothing is added atomically, so a run repeats bit for bit.
 """
 
@@ -14,7 +14,7 @@ from numpy import float32
 from tinyalex.gpu.device import Array, check_gradient, empty, inline, span, split
 from tinyalex.gpu.launch import Count, Floats, kernel
 
-RUN = 64  # rows that one thread adds up: short enough for many threads, long enough for few passes
+RUN = 128  # rows that one thread adds up: a batch as in 2012, in one pass
 
 
 @kernel

@@ -2,9 +2,11 @@
 
 Forward, one thread per (output pixel, channel) walks the taps of the kernel and writes the columns;
 for images, whose three channels would leave most of a warp idle, one thread per (output pixel,
-element of a kernel row) walks the rows. One product makes y, already (N, Ho, Wo, O) whatever the
-groups, and one pass adds the bias. Backward, the saved columns give dw, a product gives the columns
-of dx, and one thread per element of dx gathers from them.
+element of a kernel row) walks the rows. Behind the taps of a group stands a one, and in a copy of
+the weights the bias, so that one product makes y with its bias, already (N, Ho, Wo, O) whatever the
+groups; zeros fill up to a multiple of four, which cuBLAS reads at once. Backward, the saved columns
+give dw and db in one product, another gives the columns of dx, and one thread per element of dx
+gathers from them. A ReLU below is part of the unfolding and of the gathering.
 """
 
 from __future__ import annotations
@@ -13,16 +15,25 @@ from typing import NamedTuple
 
 from numpy import float32
 
-from tinyalex.gpu.augment import check_views, pixel
-from tinyalex.gpu.bias import add_bias, add_bias_relu, bias_gradient, relu_bias_gradient
+from tinyalex.gpu.augment import augment, check_views, pixel
+from tinyalex.gpu.bias import rectified
 from tinyalex.gpu.device import Array, check_gradient, empty, inline, span, split
-from tinyalex.gpu.gemm import column_gradient, rows_by_filters, weight_gradient
+from tinyalex.gpu.gemm import (
+    column_gradient,
+    rows_by_filters,
+    weight_gradient,
+    window_weight_gradients,
+    windows_by_filters,
+)
 from tinyalex.gpu.launch import Bytes, Floats, Ints, Sizes, kernel
 from tinyalex.net.windows import conv_size
 
 
 class ConvSizes(NamedTuple):
-    """Sizes that a layer's kernels are compiled for. Cg: channels of one group."""
+    """Sizes that a layer's kernels are compiled for.
+
+    Cg: channels of one group. width: elements of its columns: its taps, a one, and zeros.
+    """
 
     H: int
     W: int
@@ -34,6 +45,7 @@ class ConvSizes(NamedTuple):
     kw: int
     stride: int
     pad: int
+    width: int
 
 
 def sizes_of(
@@ -46,10 +58,21 @@ def sizes_of(
             f"input {shape}, weights {w.shape}, bias {b.shape} and {groups} groups do not fit"
         )
     Ho, Wo = conv_size(H, kh, stride, pad, ceil), conv_size(W, kw, stride, pad, ceil)
-    return ConvSizes(H, W, groups, Cg, Ho, Wo, kh, kw, stride, pad)
+    width = (kh * kw * Cg + 4) // 4 * 4
+    return ConvSizes(H, W, groups, Cg, Ho, Wo, kh, kw, stride, pad, width)
 
 
-Cache = tuple[Array, Array, ConvSizes]
+Cache = tuple[Array | None, Array, Array, ConvSizes]
+"""x if there is a ReLU below, the columns, the weights, the sizes."""
+
+
+@inline
+def fill_up(col: Floats, group: int, c: int, Cg: int, taps: int, width: int) -> None:
+    """Write what stands behind the taps of a group, shared out among its channels."""
+    e = taps + c
+    while e < width:
+        col[group * width + e] = float32(1) if e == taps else float32(0)
+        e += Cg
 
 
 @inline
@@ -61,52 +84,81 @@ def place(at: int, Ho: int, Wo: int) -> tuple[int, int, int]:
 
 
 @kernel
-def im2col_kernel(i: int, x: Floats, col: Floats, sizes: Sizes) -> None:
-    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
+def im2col_kernel(i: int, x: Floats, col: Floats, relu: int, sizes: Sizes) -> None:
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad, width = sizes
     output, channel = split(i, G * Cg)
     n, row, column = place(output, Ho, Wo)
     g, c = split(channel, Cg)
     top, left = row * stride - pad, column * stride - pad
-    to = (output * G + g) * kh * kw * Cg + c
+    to = (output * G + g) * width + c
     for h in span(top, top + kh):
         for v in span(left, left + kw):
+            # Read before it is known whether it is wanted: nothing waits for a branch.
             inside = 0 <= h < H and 0 <= v < W
-            col[to] = x[((n * H + h) * W + v) * G * Cg + channel] if inside else float32(0)
+            at = (n * H + min(max(h, 0), H - 1)) * W + min(max(v, 0), W - 1)
+            value = x[at * G * Cg + channel]
+            if relu:
+                value = rectified(value)
+            col[to] = value if inside else float32(0)
             to += Cg
+    fill_up(col, output * G + g, c, Cg, kh * kw * Cg, width)
 
 
 @kernel
 def image_im2col_kernel(i: int, x: Floats, col: Floats, sizes: Sizes) -> None:
-    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad, width = sizes
     output, element = split(i, kw * G * Cg)
     n, row, column = place(output, Ho, Wo)
     s, channel = split(element, G * Cg)
     g, c = split(channel, Cg)
     top, v = row * stride - pad, column * stride - pad + s
-    to = ((output * G + g) * kh * kw + s) * Cg + c
+    to = (output * G + g) * width + s * Cg + c
     for h in span(top, top + kh):
         inside = 0 <= h < H and 0 <= v < W
-        col[to] = x[((n * H + h) * W + v) * G * Cg + channel] if inside else float32(0)
+        at = (n * H + min(max(h, 0), H - 1)) * W + min(max(v, 0), W - 1)
+        value = x[at * G * Cg + channel]
+        col[to] = value if inside else float32(0)
         to += kw * Cg
+    if s == 0:
+        fill_up(col, output * G + g, c, Cg, kh * kw * Cg, width)
 
 
-def im2col(x: Array, sizes: ConvSizes) -> Array:
+def im2col(x: Array, sizes: ConvSizes, relu: bool = False) -> Array:
     """col[(n,i,j), (g,r,s,c)] = x[n, i stride+r-pad, j stride+s-pad, (g,c)], 0 beyond the border.
 
-    x: (N, H, W, C). col: (N Ho Wo, G kh kw C/G), a row per output pixel, its groups side by side.
+    x: (N, H, W, C), of which relu takes max(x, 0). col: (N Ho Wo, G width), a row per output pixel,
+    its groups side by side.
     """
     N, _, _, C = x.shape
     col = _empty_columns(N, sizes)
-    if C == 3:
+    if C == 3 and not relu:
         image_im2col_kernel(len(col) * sizes.kw * C, x, col, sizes)
     else:
-        im2col_kernel(len(col) * C, x, col, sizes)
+        im2col_kernel(len(col) * C, x, col, int(relu), sizes)
     return col
 
 
 def _empty_columns(N: int, sizes: ConvSizes) -> Array:
-    _, _, G, Cg, Ho, Wo, kh, kw, _, _ = sizes
-    return empty((N * Ho * Wo, G * kh * kw * Cg))
+    return empty((N * sizes.Ho * sizes.Wo, sizes.G * sizes.width))
+
+
+@kernel
+def widen_kernel(i: int, w: Floats, b: Floats, wide: Floats, taps: int, width: int) -> None:
+    o, e = split(i, width)
+    if e < taps:
+        wide[i] = w[o * taps + e]
+    else:
+        wide[i] = b[o] if e == taps else float32(0)
+
+
+@kernel
+def narrow_kernel(i: int, wide: Floats, dw: Floats, db: Floats, taps: int, width: int) -> None:
+    o, e = split(i, taps + 1)
+    value = wide[o * width + e]
+    if e < taps:
+        dw[o * taps + e] = value
+    else:
+        db[o] = value
 
 
 @inline
@@ -116,9 +168,10 @@ def covering(p: int, size: int, stride: int, out: int) -> tuple[int, int]:
     return first, min(out, split(p, stride)[0] + 1)
 
 
-@kernel
-def col2im_kernel(i: int, dcol: Floats, dx: Floats, sizes: Sizes) -> None:
-    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
+@inline
+def gathered(i: int, dcol: Floats, sizes: Sizes) -> float:
+    """dx[i] of col2im."""
+    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad, _ = sizes
     at, channel = split(i, G * Cg)
     n, h, v = place(at, H, W)
     g, c = split(channel, Cg)
@@ -131,17 +184,30 @@ def col2im_kernel(i: int, dcol: Floats, dx: Floats, sizes: Sizes) -> None:
             s = v + pad - column * stride
             output = (n * Ho + row) * Wo + column
             total += dcol[(((output * G + g) * kh + r) * kw + s) * Cg + c]
-    dx[i] = total
+    return total
 
 
-def col2im(dcol: Array, sizes: ConvSizes) -> Array:
+@kernel
+def col2im_kernel(i: int, dcol: Floats, dx: Floats, sizes: Sizes) -> None:
+    dx[i] = gathered(i, dcol, sizes)
+
+
+@kernel
+def relu_col2im_kernel(i: int, dcol: Floats, x: Floats, dx: Floats, sizes: Sizes) -> None:
+    dx[i] = gathered(i, dcol, sizes) if x[i] > float32(0) else float32(0)
+
+
+def col2im(dcol: Array, x: Array | None, sizes: ConvSizes) -> Array:
     """dx[n,h,v,c]: the sum of all elements of dcol whose like in im2col was a copy of x[n,h,v,c].
 
-    dcol: (N Ho Wo, G kh kw C/G). dx: (N, H, W, C).
+    dcol: (N Ho Wo, G kh kw C/G). dx: (N, H, W, C). With x, that of a ReLU, 0 where x <= 0.
     """
     H, W, G, Cg, Ho, Wo, *_ = sizes
     dx = empty((len(dcol) // (Ho * Wo), H, W, G * Cg))
-    col2im_kernel(dx.size, dcol, dx, sizes)
+    if x is None:
+        col2im_kernel(dx.size, dcol, dx, sizes)
+    else:
+        relu_col2im_kernel(dx.size, dcol, x, dx, sizes)
     return dx
 
 
@@ -155,17 +221,26 @@ def conv2d(
     The cache keeps the columns, which dw needs and whose unfolding would cost more than reading.
     """
     sizes = sizes_of(x.shape, w, b, stride, pad, groups, ceil)
-    col = im2col(x, sizes)
-    y = _product(col, w, sizes)
-    add_bias(y, b)
-    return y, (col, w, sizes)
+    return _product(None, im2col(x, sizes), w, b, sizes)
 
 
-def _product(col: Array, w: Array, sizes: ConvSizes) -> Array:
-    """y = col w^T, without the bias. y: (N, Ho, Wo, O)."""
-    y = empty(_output(col, w, sizes))
-    rows_by_filters(col, w.reshape(len(w), -1), y, sizes.G)
-    return y
+def relu_conv2d(
+    x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
+) -> tuple[Array, Cache]:
+    """y = conv2d(relu(x), ...). The cache has x too, whose sign masks dx."""
+    sizes = sizes_of(x.shape, w, b, stride, pad, groups, ceil)
+    return _product(x, im2col(x, sizes, relu=True), w, b, sizes)
+
+
+def _product(
+    x: Array | None, col: Array, w: Array, b: Array, sizes: ConvSizes
+) -> tuple[Array, Cache]:
+    """y = col w^T + b, and the cache."""
+    y, taps = empty(_output(col, w, sizes)), w.size // len(w)
+    wide = empty((len(w), sizes.width))
+    widen_kernel(wide.size, w, b, wide, taps, sizes.width)
+    rows_by_filters(col, wide, y, sizes.G)
+    return y, (x, col, w, sizes)
 
 
 def _output(col: Array, w: Array, sizes: ConvSizes) -> tuple[int, int, int, int]:
@@ -178,80 +253,111 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array]:
     """dx = col2im(dy w), dw = dy^T col, db = sum of dy over images and pixels.
 
-    dx is None unless needed.
+    dx is None unless needed, and 0 where a ReLU below let nothing through.
     """
-    dx, dw = _gradients(dy, cache, need_dx)
-    return dx, dw, bias_gradient(dy)
-
-
-def _gradients(dy: Array, cache: Cache, need_dx: bool) -> tuple[Array | None, Array]:
-    col, w, sizes = cache
+    x, col, w, sizes = cache
     check_gradient(dy, _output(col, w, sizes))
-    dw = empty(w.shape)
-    weight_gradient(col, dy, dw.reshape(len(w), -1), sizes.G)
+    taps = w.size // len(w)
+    wide, dw, db = empty((len(w), sizes.width)), empty(w.shape), empty((len(w),))
+    weight_gradient(col, dy, wide, sizes.G)
+    narrow_kernel(len(w) * (taps + 1), wide, dw, db, taps, sizes.width)
     if not need_dx:
-        return None, dw
-    dcol = empty(col.shape)
+        return None, dw, db
+    dcol = empty((len(col), sizes.G * taps))
     column_gradient(dy, w.reshape(len(w), -1), dcol, sizes.G)
-    return col2im(dcol, sizes), dw
+    return col2im(dcol, x, sizes), dw, db
 
 
-ReLUCache = tuple[Array, Cache]
+relu_conv2d_backward = conv2d_backward
 
 
-def conv2d_relu(
-    x: Array, w: Array, b: Array, stride: int, pad: int, groups: int, ceil: bool
-) -> tuple[Array, ReLUCache]:
-    """y = relu(conv2d(x, ...)): bias and ReLU in one pass. The cache has y, whose sign masks dy."""
-    sizes = sizes_of(x.shape, w, b, stride, pad, groups, ceil)
-    return _relu(im2col(x, sizes), w, b, sizes)
+def strip_of(sizes: ConvSizes) -> tuple[int, int]:
+    """Pixel columns of a strip, and elements that a product reads for a window.
 
-
-def _relu(col: Array, w: Array, b: Array, sizes: ConvSizes) -> tuple[Array, ReLUCache]:
-    y = _product(col, w, sizes)
-    add_bias_relu(y, b)
-    return y, (y, (col, w, sizes))
-
-
-def conv2d_relu_backward(
-    dy: Array, cache: ReLUCache, need_dx: bool = True
-) -> tuple[Array | None, Array, Array]:
-    """dx, dw, db of conv2d for dz = dy where y > 0, else 0."""
-    y, conv_cache = cache
-    dz, db = relu_bias_gradient(dy, y)
-    dx, dw = _gradients(dz, conv_cache, need_dx)
-    return dx, dw, db
+    A pixel column has kh pixels and a one. The elements are a multiple of four, as is the length of
+    a strip, since cuBLAS reads four at once; so there is a pixel column behind the last window.
+    """
+    _, _, _, _, _, Wo, kh, kw, stride, _, _ = sizes
+    unit, columns = 3 * kh + 1, (Wo - 1) * stride + kw + 1
+    while columns * unit % 4:
+        columns += 1
+    return columns, (kw * unit + 3) // 4 * 4
 
 
 @kernel
-def augment_im2col_kernel(
+def augment_strips_kernel(
     i: int,
     images: Bytes,
     mean: Floats,
     corner: Ints,
     flip: Bytes,
     shift: Floats,
-    col: Floats,
+    strips: Floats,
     scale: float,
     side: int,
-    sizes: Sizes,
+    size: int,
+    Ho: int,
+    kh: int,
+    stride: int,
+    pad: int,
+    columns: int,
 ) -> None:
-    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad = sizes
-    output, element = split(i, kw * 3)
-    n, row, column = place(output, Ho, Wo)
-    s, channel = split(element, 3)
-    g, c = split(channel, Cg)
-    top, v = row * stride - pad, column * stride - pad + s
-    to = ((output * G + g) * kh * kw + s) * Cg + c
-    for h in span(top, top + kh):
-        if 0 <= h < H and 0 <= v < W:
-            col[to] = pixel(images, mean, corner, flip, shift, scale, n, h, v, channel, side, W)
-        else:
-            col[to] = float32(0)
-        to += kw * Cg
+    t, e = split(i, 3 * kh + 1)
+    t, column = split(t, columns)
+    n, row = split(t, Ho)
+    r, c = split(e, 3)
+    h, v = row * stride - pad + r, column - pad
+    if r == kh:
+        strips[i] = float32(1)
+    elif 0 <= h < size and 0 <= v < size:
+        strips[i] = pixel(images, mean, corner, flip, shift, scale, n, h, v, c, side, size)
+    else:
+        strips[i] = float32(0)
 
 
-def augment_conv2d_relu(
+@kernel
+def widen_strips_kernel(
+    i: int, w: Floats, b: Floats, wide: Floats, kh: int, kw: int, width: int
+) -> None:
+    o, at = split(i, width)
+    s, e = split(at, 3 * kh + 1)
+    r, c = split(e, 3)
+    if s < kw and r < kh:
+        wide[i] = w[((o * kh + r) * kw + s) * 3 + c]
+    else:
+        wide[i] = b[o] if at == 3 * kh else float32(0)  # the first of a window's ones
+
+
+@kernel
+def narrow_strips_kernel(
+    i: int,
+    parts: Floats,
+    dw: Floats,
+    db: Floats,
+    count: int,
+    filters: int,
+    kh: int,
+    kw: int,
+    width: int,
+) -> None:
+    o, e = split(i, kh * kw * 3 + 1)
+    t, c = split(e, 3)
+    r, s = split(t, kw)
+    # Of a filter's last index, that of the bias, this finds the first of the window's ones.
+    at = s * (3 * kh + 1) + r * 3 + c
+    total = float32(0)
+    for part in span(0, count):
+        total += parts[(part * filters + o) * width + at]
+    if r < kh:
+        dw[o * kh * kw * 3 + e] = total
+    else:
+        db[o] = total
+
+
+StripCache = tuple[Array, Array, ConvSizes] | Cache
+
+
+def augment_conv2d(
     images: Array,
     mean: Array,
     corner: Array,
@@ -265,20 +371,40 @@ def augment_conv2d_relu(
     pad: int,
     groups: int,
     ceil: bool,
-) -> tuple[Array, ReLUCache]:
-    """y = relu(conv2d(augment(images, ...), ...)), its columns read straight from the bytes.
+) -> tuple[Array, StripCache]:
+    """y = conv2d(augment(images, ...), ...), from strips in place of columns.
 
-    Overlapping windows read a pixel of AlexNet's some eight times: bytes, which stay in the caches.
+    A strip has the rows that the windows of a row of y read, side by side for each pixel column, so
+    that a window is a run of it, and lies `stride` pixel columns behind the one before. It has each
+    pixel kh / stride times, where columns have it kh kw / stride^2 times: 0.22 GB in place of 0.56
+    for 128 images of AlexNet's. A product for each column of y reads the windows where they lie.
     """
-    check_views(images, mean, corner, flip, shift, size)
     sizes = sizes_of((len(images), size, size, 3), w, b, stride, pad, groups, ceil)
-    col, side = _empty_columns(len(images), sizes), images.shape[1]
-    count = len(col) * sizes.kw * 3
-    augment_im2col_kernel(count, images, mean, corner, flip, shift, col, scale, side, sizes)
-    return _relu(col, w, b, sizes)
+    drawn = images, mean, corner, flip, shift
+    check_views(*drawn, size)
+    if groups > 1:
+        x, _ = augment(*drawn, size, scale)
+        return conv2d(x, w, b, stride, pad, groups, ceil)
+    (_, _, _, _, Ho, Wo, kh, kw, *_), (columns, width) = sizes, strip_of(sizes)
+    strips = empty((len(images) * Ho, columns * (3 * kh + 1)))
+    baked = images.shape[1], size, Ho, kh, stride, pad, columns
+    augment_strips_kernel(strips.size, *drawn, strips, scale, *baked)
+    y, wide = empty((len(images), Ho, Wo, len(w))), empty((len(w), width))
+    widen_strips_kernel(wide.size, w, b, wide, kh, kw, width)
+    windows_by_filters(strips, wide, y, stride * (3 * kh + 1))
+    return y, (strips, w, sizes)
 
 
-def augment_conv2d_relu_backward(dy: Array, cache: ReLUCache) -> tuple[None, Array, Array]:
-    """dw and db as in conv2d_relu_backward; images have no gradient."""
-    _, dw, db = conv2d_relu_backward(dy, cache, need_dx=False)
+def augment_conv2d_backward(dy: Array, cache: StripCache) -> tuple[None, Array, Array]:
+    """dw and db as in conv2d_backward; images have no gradient."""
+    if len(cache) == 4:
+        _, dw, db = conv2d_backward(dy, cache, need_dx=False)
+        return None, dw, db
+    strips, w, sizes = cache
+    _, _, _, _, Ho, Wo, kh, kw, stride, *_ = sizes
+    check_gradient(dy, (len(strips) // Ho, Ho, Wo, len(w)))
+    parts = empty((Wo, len(w), strip_of(sizes)[1]))
+    window_weight_gradients(strips, dy, parts, stride * (3 * kh + 1))
+    dw, db = empty(w.shape), empty((len(w),))
+    narrow_strips_kernel(w.size + len(w), parts, dw, db, *parts.shape[:2], kh, kw, parts.shape[2])
     return None, dw, db

@@ -36,6 +36,25 @@ def column_gradient(dy: Array, w: Array, dcol: Array, groups: int) -> None:
     gemm(N, N, kk, rows, k, (w, kk, k * kk), (dy, groups * k, k), (dcol, groups * kk, kk), groups)
 
 
+def windows_by_filters(strips: Array, w: Array, y: Array, step: int) -> None:
+    """y[:, :, j] = strips[:, j step : j step + kk] w^T for each column j of y.
+
+    strips: (N Ho, length), where neighbouring windows overlap. w: (O, kk). y: (N, Ho, Wo, O).
+    """
+    (rows, length), (O, kk), Wo = strips.shape, w.shape, y.shape[2]
+    gemm(T, N, O, rows, kk, (w, kk, 0), (strips, length, step), (y, Wo * O, O), Wo)
+
+
+def window_weight_gradients(strips: Array, dy: Array, parts: Array, step: int) -> None:
+    """parts[j] = dy[:, :, j]^T strips[:, j step : j step + kk], whose sum over j is dw.
+
+    parts: (Wo, O, kk). Other shapes as in windows_by_filters.
+    """
+    (rows, length), (Wo, O, kk) = strips.shape, parts.shape
+    windows, dys = (strips, length, step), (dy, Wo * O, O)
+    gemm(N, T, kk, O, rows, windows, dys, (parts, kk, O * kk), Wo)
+
+
 def gemm(
     op_a: int, op_b: int, m: int, n: int, k: int, a: Operand, b: Operand, c: Operand, batch: int
 ) -> None:

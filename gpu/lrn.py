@@ -7,8 +7,11 @@ all elements whose windows hold its own.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy import float32
 
+from tinyalex.gpu.bias import rectified
 from tinyalex.gpu.device import Array, check_gradient, empty, inline, power, span, split
 from tinyalex.gpu.launch import Floats, Sizes, kernel
 
@@ -26,12 +29,21 @@ def mirrored(c: int, length: int, n: int) -> tuple[int, int]:
 
 
 @inline
-def lrn_scale(x: Floats, i: int, c: int, tower: int, n: int, k: float, alpha: float) -> float:
+def loaded(x: Floats, i: int, relu: int) -> Any:
+    """x[i], or max(x[i], 0) where a ReLU lies below."""
+    return rectified(x[i]) if relu else x[i]
+
+
+@inline
+def lrn_scale(
+    x: Floats, i: int, c: int, tower: int, n: int, k: float, alpha: float, relu: int
+) -> float:
     """scale_i of `lrn`, where x[i] is channel c of its tower."""
     first, last = window(c, tower, n)
     total = float32(0)
     for j in span(i + first, i + last):
-        total += x[j] * x[j]
+        value = loaded(x, j, relu)
+        total += value * value
     return k + alpha * total
 
 
@@ -41,7 +53,7 @@ def lrn_kernel(
 ) -> None:
     tower, n = sizes
     c = split(i, tower)[1]
-    scale[i] = lrn_scale(x, i, c, tower, n, k, alpha)
+    scale[i] = lrn_scale(x, i, c, tower, n, k, alpha, 0)
     y[i] = x[i] * power(scale[i], -beta)
 
 

@@ -3,9 +3,11 @@
 Forward, one thread per output. Backward, one thread per element of dx gathers from the windows that
 cover it. Of a maximum the forward keeps one byte, its place in the window.
 
-AlexNet's first two normalisations are as large as the images' activations get. In one pass with the
-pool their output is never stored: forward, a thread normalises each tap of its window; backward, it
-finds what the pool hands to each channel whose window holds its own, and normalises anew.
+A ReLU below is part of them: forward, it is applied to what is read; backward, it masks what is
+written. AlexNet's first two normalisations are as large as the images' activations get. In one pass
+with the pool their output is never stored: forward, a thread normalises each tap of its window;
+backward, it finds what the pool hands to each channel whose window holds its own, and normalises
+anew.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from numpy import float32
 from tinyalex.gpu.conv import covering, place
 from tinyalex.gpu.device import Array, check_gradient, empty, inline, power, span, split
 from tinyalex.gpu.launch import Bytes, Floats, Sizes, kernel
-from tinyalex.gpu.lrn import lrn_scale, mirrored, tower_of
+from tinyalex.gpu.lrn import loaded, lrn_scale, mirrored, tower_of
 from tinyalex.net.windows import pool_size
 
 LARGEST = 15  # of a max pool's window: its places have to fit into a byte
@@ -32,7 +34,7 @@ def sizes_of(x: Array, size: int, stride: int, ceil: bool) -> Sizes:
 
 
 @kernel
-def max_pool_kernel(i: int, x: Floats, y: Floats, winner: Bytes, sizes: Sizes) -> None:
+def max_pool_kernel(i: int, x: Floats, y: Floats, winner: Bytes, relu: int, sizes: Sizes) -> None:
     H, W, C, Ho, Wo, size, stride = sizes
     output, c = split(i, C)
     n, row, column = place(output, Ho, Wo)
@@ -41,7 +43,7 @@ def max_pool_kernel(i: int, x: Floats, y: Floats, winner: Bytes, sizes: Sizes) -
         for s in range(size):
             h, v = row * stride + r, column * stride + s
             if h < H and v < W:
-                value = x[((n * H + h) * W + v) * C + c]
+                value = loaded(x, ((n * H + h) * W + v) * C + c, relu)
                 if value > best or math.isnan(value):
                     best, best_tap = value, r * size + s
     y[i] = best
@@ -57,10 +59,17 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
     x: (N, H, W, C), y: (N, Ho, Wo, C) by `windows.pool_size`; with `ceil` the last windows end at
     the border. The cache has the winner: where in its window, row by row, the maximum was first.
     """
+    y, winner, sizes = _max_pool(x, size, stride, ceil, relu=False)
+    return y, (winner, x.shape, sizes)
+
+
+def _max_pool(
+    x: Array, size: int, stride: int, ceil: bool, relu: bool
+) -> tuple[Array, Array, Sizes]:
     sizes = sizes_of(x, size, stride, ceil)
     y, winner = _empty_pooled(x, sizes)
-    max_pool_kernel(y.size, x, y, winner, sizes)
-    return y, (winner, x.shape, sizes)
+    max_pool_kernel(y.size, x, y, winner, int(relu), sizes)
+    return y, winner, sizes
 
 
 def _empty_pooled(x: Array, sizes: Sizes) -> tuple[Array, Array]:
@@ -99,6 +108,34 @@ def max_pool_backward(dy: Array, cache: MaxCache) -> Array:
     check_gradient(dy, winner.shape)
     dx = empty(shape)
     max_pool_backward_kernel(dx.size, dy, winner, dx, sizes)
+    return dx
+
+
+ReLUMaxCache = tuple[Array, Array, Sizes]
+
+
+def relu_max_pool(x: Array, size: int, stride: int, ceil: bool) -> tuple[Array, ReLUMaxCache]:
+    """y = max_pool(relu(x), size, stride, ceil). The cache has the winners and x."""
+    y, winner, sizes = _max_pool(x, size, stride, ceil, relu=True)
+    return y, (winner, x, sizes)
+
+
+@kernel
+def relu_max_pool_backward_kernel(
+    i: int, dy: Floats, winner: Bytes, x: Floats, dx: Floats, sizes: Sizes
+) -> None:
+    H, W, C = sizes[:3]
+    at, c = split(i, C)
+    n, h, v = place(at, H, W)
+    dx[i] = pooled(dy, winner, n, h, v, c, sizes) if x[i] > float32(0) else float32(0)
+
+
+def relu_max_pool_backward(dy: Array, cache: ReLUMaxCache) -> Array:
+    """dx = relu_backward(max_pool_backward(dy))."""
+    winner, x, sizes = cache
+    check_gradient(dy, winner.shape)
+    dx = empty(x.shape)
+    relu_max_pool_backward_kernel(dx.size, dy, winner, x, dx, sizes)
     return dx
 
 
@@ -173,6 +210,7 @@ def lrn_max_pool_kernel(
     beta: float,
     tower: int,
     n: int,
+    relu: int,
     sizes: Sizes,
 ) -> None:
     H, W, C, Ho, Wo, size, stride = sizes
@@ -184,8 +222,8 @@ def lrn_max_pool_kernel(
             h, v = row * stride + r, column * stride + s
             if h < H and v < W:
                 at = ((image * H + h) * W + v) * C + c
-                scale = lrn_scale(x, at, split(c, tower)[1], tower, n, k, alpha)
-                value = x[at] * power(scale, -beta)
+                scale = lrn_scale(x, at, split(c, tower)[1], tower, n, k, alpha, relu)
+                value = loaded(x, at, relu) * power(scale, -beta)
                 if value > best or math.isnan(value):
                     best, best_tap = value, r * size + s
     y[i] = best
@@ -210,11 +248,31 @@ def lrn_max_pool(
 
     The cache has x and the winners, from which the backward finds all else.
     """
+    return _lrn_max_pool(x, (k, alpha, beta, tower_of(x, groups), n, 0), size, stride, ceil)
+
+
+def _lrn_max_pool(
+    x: Array, numbers: tuple[Any, ...], size: int, stride: int, ceil: bool
+) -> tuple[Array, LRNMaxCache]:
     sizes = sizes_of(x, size, stride, ceil)
-    numbers = k, alpha, beta, tower_of(x, groups), n, sizes
     y, winner = _empty_pooled(x, sizes)
-    lrn_max_pool_kernel(y.size, x, y, winner, *numbers)
-    return y, (x, winner, numbers)
+    lrn_max_pool_kernel(y.size, x, y, winner, *numbers, sizes)
+    return y, (x, winner, (*numbers, sizes))
+
+
+def relu_lrn_max_pool(
+    x: Array,
+    n: int,
+    k: float,
+    alpha: float,
+    beta: float,
+    groups: int,
+    size: int,
+    stride: int,
+    ceil: bool,
+) -> tuple[Array, LRNMaxCache]:
+    """y = lrn_max_pool(relu(x), ...)."""
+    return _lrn_max_pool(x, (k, alpha, beta, tower_of(x, groups), n, 1), size, stride, ceil)
 
 
 @kernel
@@ -229,6 +287,7 @@ def lrn_max_pool_backward_kernel(
     beta: float,
     tower: int,
     n: int,
+    relu: int,
     sizes: Sizes,
 ) -> None:
     H, W, C = sizes[:3]
@@ -242,16 +301,20 @@ def lrn_max_pool_backward_kernel(
         if o == 0:
             own = dz
         if dz != float32(0):  # most elements win no window
-            scale = lrn_scale(x, i + o, in_tower + o, tower, n, k, alpha)
-            total += dz * x[i + o] * power(scale, -beta - float32(1))
-    scale = lrn_scale(x, i, in_tower, tower, n, k, alpha)
-    dx[i] = own * power(scale, -beta) - float32(2) * alpha * beta * x[i] * total
+            scale = lrn_scale(x, i + o, in_tower + o, tower, n, k, alpha, relu)
+            total += dz * loaded(x, i + o, relu) * power(scale, -beta - float32(1))
+    scale = lrn_scale(x, i, in_tower, tower, n, k, alpha, relu)
+    value = own * power(scale, -beta) - float32(2) * alpha * beta * x[i] * total
+    dx[i] = value if not relu or x[i] > float32(0) else float32(0)
 
 
 def lrn_max_pool_backward(dy: Array, cache: LRNMaxCache) -> Array:
-    """dx = lrn_backward(dz), dz = max_pool_backward(dy)."""
+    """dx = lrn_backward(dz), dz = max_pool_backward(dy); 0 where a ReLU below was shut."""
     x, winner, numbers = cache
     check_gradient(dy, winner.shape)
     dx = empty(x.shape)
     lrn_max_pool_backward_kernel(dx.size, dy, winner, x, dx, *numbers)
     return dx
+
+
+relu_lrn_max_pool_backward = lrn_max_pool_backward

@@ -71,7 +71,10 @@ class TwoGPU:
     ) -> None:
         self.ops, self.places, self.trace = ops, places, trace
         self.name = f"two-tower {ops.name}"
-        self.fusions = {kinds: self.doubled(kinds[0], run) for kinds, run in ops.fusions.items()}
+        self.fusions = {
+            kinds: self.doubled(kinds[kinds[0] == "relu"], run)
+            for kinds, run in ops.fusions.items()
+        }
         self.conv2d, self.conv2d_backward = self.doubled("conv2d")
         self.relu, self.relu_backward = self.doubled("relu")
         self.tanh, self.tanh_backward = self.doubled("tanh")
@@ -182,11 +185,12 @@ class TwoGPU:
                 terms.append(term if source == tower else self.send(tensor, term, source))
         return self.at(tower, total, terms)
 
-    # Layers, and runs of layers of which only the first may read both towers. `forward` and
-    # `backward` are the functions of `ops` for it, `arguments` those of the layer behind x.
+    # Layers, and runs of layers of which only the first may read both towers, not counting a ReLU.
+    # `forward` and `backward` are the functions of `ops` for it, `arguments` those of the layer
+    # behind x.
 
     def doubled(self, kind: str, functions: Fusion | None = None) -> Fusion:
-        """Forward and backward over two towers of a kind of layer, or of a run that begins so."""
+        """Forward and backward over two towers of a kind of layer, or of a run that is named so."""
         forward, backward = functions or (
             getattr(self.ops, kind),
             getattr(self.ops, f"{kind}_backward"),

@@ -23,7 +23,7 @@ from tinyalex.net.layers import Augment, Conv2d, Linear
 from tinyalex.net.presets import ALEXNET, NETWORK_145
 from tinyalex.net.shapes import layers
 
-FUSIONS = ["augment_conv2d_relu", "conv2d_relu", "linear_relu_dropout"]
+FUSIONS = ["augment_conv2d", "relu_conv2d", "linear_relu_dropout"]
 FUNCTIONS = [*PRODUCTS, *FUSIONS, *(f"{op}_backward" for op in (*PRODUCTS[1:], *FUSIONS))]
 GPU, TRUTH = kernels.backend(kernels.MODULES, FUNCTIONS), fusions.with_fusions(reference)
 
@@ -59,7 +59,7 @@ def call_of(op, name, fill):
         arguments += [layer.row.stride, layer.row.pad, layer.row.groups, layer.row.ceil]
     if op == "linear_relu_dropout":
         arguments += [rng.integers(0, 2, (2, layer.weight[0]), np.uint8), 0.5]
-    if op == "augment_conv2d_relu":
+    if op == "augment_conv2d":
         arguments[:1] = [*views(rng), *sizes(ROWS["data"].row)]
     return strategies.Call(op, tuple(arguments), fill, seed=1)
 
@@ -80,8 +80,8 @@ def sizes(data: Augment):
 @pytest.mark.parametrize(
     ("op", "name"),
     [
-        ("augment_conv2d_relu", "conv1"),
-        *(("conv2d_relu", name) for name in CONVOLUTIONS),
+        ("augment_conv2d", "conv1"),
+        *(("relu_conv2d", name) for name in CONVOLUTIONS),
         *(("linear_relu_dropout", name) for name in CONNECTED[:-1]),
     ],
 )
@@ -152,8 +152,8 @@ def test_a_batch_of_another_size_compiles_nothing_anew(op):
             "augment": crops,
             "conv2d": (reals(rng, (N, 6, 7, 3)), *filters),
             "linear": (reals(rng, (N, 3)), *neurons),
-            "augment_conv2d_relu": (*crops, *filters),
-            "conv2d_relu": (reals(rng, (N, 6, 7, 3)), *filters),
+            "augment_conv2d": (*crops, *filters),
+            "relu_conv2d": (reals(rng, (N, 6, 7, 3)), *filters),
             "linear_relu_dropout": (
                 *(reals(rng, (N, 3)), *neurons),
                 *(np.ones((N, 5), np.uint8), 1.0),
@@ -165,7 +165,7 @@ def test_a_batch_of_another_size_compiles_nothing_anew(op):
     assert compiled[0] == compiled[1] != set()
 
 
-@pytest.mark.parametrize("op", ["conv2d", "conv2d_relu"])
+@pytest.mark.parametrize("op", ["conv2d", "relu_conv2d"])
 def test_no_dx_unless_it_is_needed(op):
     rng = np.random.default_rng(0)
     x, w, b, dy = (integers(rng, s) for s in ((2, 5, 5, 2), (3, 2, 2, 2), 3, (2, 4, 4, 3)))
@@ -184,7 +184,7 @@ def test_nan_is_passed_on(op, data):
     """A NaN that a ReLU hid would not reach the loss, where the training loop looks for it."""
     call = data.draw(fusions.calls(op, integers))
     arguments = list(call.arguments)
-    at = 4 if op == "augment_conv2d_relu" else 0  # images are bytes, but shifts may be NaN
+    at = 4 if op == "augment_conv2d" else 0  # images are bytes, but shifts may be NaN
     arguments[at] = arguments[at].copy()
     arguments[at].flat[data.draw(st.integers(0, arguments[at].size - 1))] = np.nan
     if op == "linear_relu_dropout":
@@ -242,16 +242,16 @@ def crops(**changed):
         ("augment", lambda: crops(shift=(1, 3))),
         ("augment", lambda: crops(size=5)),
         (
-            "augment_conv2d_relu",
+            "augment_conv2d",
             lambda: (*crops(size=5), zeros(2, 3, 3, 3), zeros(2), 1, 0, 1, False),
         ),
-        ("augment_conv2d_relu", lambda: (*crops(), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
-        ("augment_conv2d_relu", lambda: (*crops(), zeros(2, 4, 4, 3), zeros(2), 1, 0, 1, False)),
+        ("augment_conv2d", lambda: (*crops(), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
+        ("augment_conv2d", lambda: (*crops(), zeros(2, 4, 4, 3), zeros(2), 1, 0, 1, False)),
         ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 2, False)),
         ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(3, 3, 3, 2), zeros(3), 1, 0, 2, False)),
         ("conv2d", lambda: (zeros(1, 5, 5, 4), zeros(2, 3, 3, 4), zeros(1), 1, 0, 1, False)),
-        ("conv2d_relu", lambda: (zeros(1, 2, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
-        ("conv2d_relu", lambda: (zeros(1, 5, 2, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
+        ("relu_conv2d", lambda: (zeros(1, 2, 5, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
+        ("relu_conv2d", lambda: (zeros(1, 5, 2, 4), zeros(2, 3, 3, 4), zeros(2), 1, 0, 1, False)),
         ("linear", lambda: (zeros(2, 6), zeros(3, 5), zeros(3))),
         ("linear", lambda: (zeros(2, 1, 2, 3), zeros(3, 6), zeros(2))),
         ("linear_relu_dropout", lambda: (zeros(2, 6), zeros(3, 5), zeros(3), None, 1.0)),
@@ -271,14 +271,14 @@ def test_arguments_that_do_not_fit_are_refused(op, arguments):
     [
         ("conv2d", ((1, 5, 5, 2), (3, 2, 2, 2), (3,)), (1, 4, 5, 3)),
         ("conv2d", ((1, 5, 5, 2), (3, 2, 2, 2), (3,)), (2, 4, 4, 3)),
-        ("conv2d_relu", ((1, 5, 5, 2), (3, 2, 2, 2), (3,)), (1, 4, 4, 2)),
+        ("relu_conv2d", ((1, 5, 5, 2), (3, 2, 2, 2), (3,)), (1, 4, 4, 2)),
         ("linear", ((2, 6), (3, 6), (3,)), (1, 3)),
         ("linear_relu_dropout", ((2, 6), (3, 6), (3,)), (2, 4)),
     ],
 )
 def test_gradients_that_do_not_fit_are_refused(op, arguments, dy):
     rest = {"conv2d": (1, 0, 1, False), "linear_relu_dropout": (None, 1.0)}
-    rest["conv2d_relu"] = rest["conv2d"]
+    rest["relu_conv2d"] = rest["conv2d"]
     _, cache = getattr(GPU, op)(*(zeros(*shape) for shape in arguments), *rest.get(op, ()))
     with pytest.raises(ValueError, match="fit"):
         getattr(GPU, f"{op}_backward")(zeros(*dy), cache)

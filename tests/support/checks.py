@@ -31,7 +31,8 @@ FLOAT32_LOSS, FLOAT32_GRADIENT = 1e-5, 2e-2
 Where rounding changes the sign of a ReLU's input or the winner of a max pool, gradients differ by
 a percent and neither is wrong."""
 
-POWER_OPS = {"tanh", "lrn", "lrn_map", "lrn_max_pool", "softmax_cross_entropy"}
+POWER_OPS = {"tanh", "lrn", "lrn_map", "lrn_max_pool", "relu_lrn_max_pool"}
+POWER_OPS |= {"softmax_cross_entropy"}
 
 
 def agree(ops, truth, call: Call, dtype) -> None:
@@ -130,13 +131,16 @@ def absolute_terms(ops, call: Call, expected: dict) -> dict:
         case "augment":
             images, mean, *rest = positive
             terms["y"], _ = ops.augment(images, -mean, *rest)
-        case "augment_conv2d_relu":
+        case "augment_conv2d":
             images, mean, *rest = positive
-            y, cache = ops.augment_conv2d_relu(images, -mean, *rest)
+            y, cache = ops.augment_conv2d(images, -mean, *rest)
             terms |= {"y": y} | backward(ops, call.op, np.abs(call.dy(y)), cache)
-        case "conv2d" | "conv2d_relu" | "linear" | "linear_relu_dropout" | "avg_pool":
+        case "conv2d" | "relu_conv2d" | "linear" | "linear_relu_dropout" | "avg_pool":
             y, cache = getattr(ops, call.op)(*positive)
             terms |= {"y": y} | backward(ops, call.op, np.abs(call.dy(y)), cache)
+        case "relu_max_pool":
+            y, cache = ops.relu_max_pool(*arguments)
+            terms["dx"] = ops.relu_max_pool_backward(np.abs(call.dy(y)), cache)
         case "max_pool":
             _, cache = ops.max_pool(*arguments)
             terms["dx"] = ops.max_pool_backward(np.abs(call.dy(expected["y"])), cache)
@@ -145,7 +149,10 @@ def absolute_terms(ops, call: Call, expected: dict) -> dict:
         case "lrn" | "lrn_map":
             dy = np.abs(call.dy(expected["y"]))
             terms["dx"] = normalisation_terms(ops, call.op, positive, dy)
-        case "lrn_max_pool":
+        case "lrn_max_pool" | "relu_lrn_max_pool":
+            if call.op.startswith("relu"):
+                arguments = [ops.relu(arguments[0])[0], *arguments[1:]]
+                positive[0] = arguments[0]
             z, _ = ops.lrn(*arguments[:6])
             y, cache = ops.max_pool(z, *arguments[6:])
             dz = ops.max_pool_backward(np.abs(call.dy(y)), cache)

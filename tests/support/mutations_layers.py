@@ -44,8 +44,8 @@ MUTATIONS = [
     Mutation(
         "lrn",
         "lrn",
-        "lrn_scale(x, i, c, tower, n, k, alpha)\n    y",
-        "lrn_scale(x, i, c, tower, n + 1, k, alpha)\n    y",
+        "lrn_scale(x, i, c, tower, n, k, alpha, 0)\n    y",
+        "lrn_scale(x, i, c, tower, n + 1, k, alpha, 0)\n    y",
     ),
     Mutation(
         "lrn",
@@ -82,26 +82,26 @@ MUTATIONS = [
     Mutation(
         "max_pool",
         "pool",
-        "x[((n * H + h) * W + v) * C + c]\n                if value > best",
-        "x[((n * H + h) * W + v) * C + c]\n                if value >= best",
+        "* C + c, relu)\n                if value > best",
+        "* C + c, relu)\n                if value >= best",
     ),
     Mutation(
         "max_pool",
         "pool",
-        "x[((n * H + h) * W + v) * C + c]\n                if value",
-        "x[((n * W + h) * H + v) * C + c]\n                if value",
+        "((n * H + h) * W + v) * C + c, relu)",
+        "((n * W + h) * H + v) * C + c, relu)",
     ),
     Mutation(
         "max_pool",
         "pool",
-        "dx[i] = pooled(dy, winner, n, h, v",
-        "dx[i] = pooled(dy, winner, n, v, h",
+        "dx[i] = pooled(dy, winner, n, h, v, c, sizes)\n",
+        "dx[i] = pooled(dy, winner, n, v, h, c, sizes)\n",
     ),
     Mutation(
         "max_pool",
         "pool",
-        "dx[i] = pooled(dy, winner, n, h, v, c, sizes)",
-        "dx[i] = pooled(dy, winner, n, h, v, c, (*sizes[:5], sizes[5] - 1, sizes[6]))",
+        "dx[i] = pooled(dy, winner, n, h, v, c, sizes)\n",
+        "dx[i] = pooled(dy, winner, n, h, v, c, (*sizes[:5], sizes[5] - 1, sizes[6]))\n",
     ),
     Mutation(
         "max_pool",
@@ -132,7 +132,19 @@ MUTATIONS = [
         "share = dy[((n * Ho + row) * Wo + column) * C + c]",
         "share = dy[((n * Wo + row) * Ho + column) * C + c]",
     ),
-    # lrn and max_pool in one
+    # relu and max_pool in one
+    Mutation("relu_max_pool", "pool", "stride, ceil, relu=True)", "stride, ceil, relu=False)"),
+    Mutation("max_pool", "pool", "stride, ceil, relu=False)", "stride, ceil, relu=True)"),
+    Mutation("relu_max_pool", "pool", "if x[i] > float32(0) else", "if x[i] >= float32(0) else"),
+    Mutation("relu_max_pool", "lrn", "rectified(x[i]) if relu", "x[i] if relu"),
+    # lrn and max_pool in one, with a relu and without
+    Mutation("relu_lrn_max_pool", "pool", "groups), n, 1), size", "groups), n, 0), size"),
+    Mutation("lrn_max_pool", "pool", "groups), n, 0), size", "groups), n, 1), size"),
+    Mutation("relu_lrn_max_pool", "pool", "if not relu or x[i] >", "if relu or x[i] >"),
+    Mutation("relu_lrn_max_pool", "pool", "relu or x[i] > float32(0)", "relu or True"),
+    Mutation("relu_lrn_max_pool", "lrn", "value = loaded(x, j, relu)", "value = x[j]"),
+    Mutation("relu_lrn_max_pool", "pool", "value = loaded(x, at, relu)", "value = x[at]"),
+    Mutation("relu_lrn_max_pool", "pool", "dz * loaded(x, i + o, relu)", "dz * x[i]"),
     Mutation(
         "lrn_max_pool",
         "pool",

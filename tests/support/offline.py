@@ -15,8 +15,8 @@ from types import ModuleType, SimpleNamespace
 ARCHITECTURES = [(8, 0), (9, 0)]
 
 POOL1 = (55, 55, 96, 27, 27, 3, 2)
-CONV1 = (227, 227, 1, 3, 55, 55, 11, 11, 4, 0)
-CONV2 = (27, 27, 2, 48, 27, 27, 5, 5, 1, 2)
+CONV1 = (227, 227, 1, 3, 55, 55, 11, 11, 4, 0, 364)
+CONV2 = (27, 27, 2, 48, 27, 27, 5, 5, 1, 2, 1204)
 
 SIZES = {
     "activation.dropout_kernel": (),
@@ -30,10 +30,15 @@ SIZES = {
     "bias.bias_relu_kernel": (256,),
     "bias.relu_sums_kernel": (256,),
     "bias.sums_kernel": (256,),
-    "conv.augment_im2col_kernel": (256, CONV1),
+    "conv.augment_strips_kernel": (256, 227, 55, 11, 4, 0, 228),
     "conv.col2im_kernel": (CONV2,),
-    "conv.im2col_kernel": (CONV2,),
+    "conv.im2col_kernel": (1, CONV2),
     "conv.image_im2col_kernel": (CONV1,),
+    "conv.narrow_kernel": (363, 364),
+    "conv.narrow_strips_kernel": (55, 96, 11, 11, 376),
+    "conv.relu_col2im_kernel": (CONV2,),
+    "conv.widen_kernel": (363, 364),
+    "conv.widen_strips_kernel": (11, 11, 376),
     "linear.bias_relu_dropout_kernel": (4096,),
     "loss.image_kernel": (1000,),
     "loss.lane_kernel": (1000,),
@@ -45,10 +50,11 @@ SIZES = {
     "lrn.lrn_map_kernel": ((55, 55, 96, 5),),
     "pool.avg_pool_backward_kernel": (POOL1,),
     "pool.avg_pool_kernel": (POOL1,),
-    "pool.lrn_max_pool_backward_kernel": (48, 5, POOL1),
-    "pool.lrn_max_pool_kernel": (48, 5, POOL1),
+    "pool.lrn_max_pool_backward_kernel": (48, 5, 1, POOL1),
+    "pool.lrn_max_pool_kernel": (48, 5, 1, POOL1),
     "pool.max_pool_backward_kernel": (POOL1,),
-    "pool.max_pool_kernel": (POOL1,),
+    "pool.max_pool_kernel": (1, POOL1),
+    "pool.relu_max_pool_backward_kernel": (POOL1,),
     "sgd.sgd_kernel": (),
 }
 """What each kernel is compiled for: the sizes of a layer of AlexNet."""
