@@ -1,17 +1,17 @@
 """Convolution in groups: columns unfolded by a kernel, products by cuBLAS.
 
 Forward, one thread per (output pixel, channel) walks the taps of the kernel and writes the columns;
-for images, whose three channels would leave most of a warp idle, one thread per (output pixel,
-element of a kernel row) walks the rows. Behind the taps of a group stands a one, and in a copy of
-the weights the bias, so that one product makes y with its bias, already (N, Ho, Wo, O) whatever the
-groups; zeros fill up to a multiple of four, which cuBLAS reads at once. Backward, the saved columns
-give dw and db in one product, another gives the columns of dx, and one thread per element of dx
-gathers from them. A ReLU below is part of the unfolding and of the gathering.
+for images, whose three channels would leave most of a warp idle, one thread per element. Behind the
+taps of a group stands a one, and in a copy of the weights the bias, so that one product makes y
+with its bias, already (N, Ho, Wo, O) whatever the groups; zeros fill up to a multiple of four,
+which cuBLAS reads at once. Backward, the saved columns give dw and db in one product, another gives
+the columns of dx, and one thread per element of dx gathers from them. A ReLU below is part of the
+unfolding and of the gathering.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy import float32
 
@@ -83,6 +83,16 @@ def place(at: int, Ho: int, Wo: int) -> tuple[int, int, int]:
     return n, row, column
 
 
+@inline
+def tap(x: Floats, n: int, h: int, v: int, c: int, relu: int, H: int, W: int, C: int) -> Any:
+    """x[n,h,v,c], 0 beyond the border; read before it is known whether it is wanted."""
+    at = (n * H + min(max(h, 0), H - 1)) * W + min(max(v, 0), W - 1)
+    value = x[at * C + c]
+    if relu:
+        value = rectified(value)
+    return value if 0 <= h < H and 0 <= v < W else float32(0)
+
+
 @kernel
 def im2col_kernel(i: int, x: Floats, col: Floats, relu: int, sizes: Sizes) -> None:
     H, W, G, Cg, Ho, Wo, kh, kw, stride, pad, width = sizes
@@ -92,35 +102,19 @@ def im2col_kernel(i: int, x: Floats, col: Floats, relu: int, sizes: Sizes) -> No
     top, left = row * stride - pad, column * stride - pad
     to = (output * G + g) * width + c
     for h in span(top, top + kh):
-        for v in span(left, left + kw):
-            # Read before it is known whether it is wanted: nothing waits for a branch.
-            inside = 0 <= h < H and 0 <= v < W
-            at = (n * H + min(max(h, 0), H - 1)) * W + min(max(v, 0), W - 1)
-            value = x[at * G * Cg + channel]
-            if relu:
-                value = rectified(value)
-            col[to] = value if inside else float32(0)
-            to += Cg
+        for s in range(0, kw, 3):
+            # Three are read before the first is written: a store would hold up the next load.
+            v = left + s
+            first = tap(x, n, h, v, channel, relu, H, W, G * Cg)
+            second = tap(x, n, h, v + 1, channel, relu, H, W, G * Cg)
+            third = tap(x, n, h, v + 2, channel, relu, H, W, G * Cg)
+            col[to] = first
+            if s + 1 < kw:
+                col[to + Cg] = second
+            if s + 2 < kw:
+                col[to + 2 * Cg] = third
+            to += min(3, kw - s) * Cg
     fill_up(col, output * G + g, c, Cg, kh * kw * Cg, width)
-
-
-@kernel
-def image_im2col_kernel(i: int, x: Floats, col: Floats, sizes: Sizes) -> None:
-    H, W, G, Cg, Ho, Wo, kh, kw, stride, pad, width = sizes
-    output, element = split(i, kw * G * Cg)
-    n, row, column = place(output, Ho, Wo)
-    s, channel = split(element, G * Cg)
-    g, c = split(channel, Cg)
-    top, v = row * stride - pad, column * stride - pad + s
-    to = (output * G + g) * width + s * Cg + c
-    for h in span(top, top + kh):
-        inside = 0 <= h < H and 0 <= v < W
-        at = (n * H + min(max(h, 0), H - 1)) * W + min(max(v, 0), W - 1)
-        value = x[at * G * Cg + channel]
-        col[to] = value if inside else float32(0)
-        to += kw * Cg
-    if s == 0:
-        fill_up(col, output * G + g, c, Cg, kh * kw * Cg, width)
 
 
 def im2col(x: Array, sizes: ConvSizes, relu: bool = False) -> Array:
@@ -131,10 +125,7 @@ def im2col(x: Array, sizes: ConvSizes, relu: bool = False) -> Array:
     """
     N, _, _, C = x.shape
     col = _empty_columns(N, sizes)
-    if C == 3 and not relu:
-        image_im2col_kernel(len(col) * sizes.kw * C, x, col, sizes)
-    else:
-        im2col_kernel(len(col) * C, x, col, int(relu), sizes)
+    im2col_kernel(len(col) * C, x, col, int(relu), sizes)
     return col
 
 
@@ -179,11 +170,12 @@ def gathered(i: int, dcol: Floats, sizes: Sizes) -> float:
     first_column, last_column = covering(v + pad, kw, stride, Wo)
     total = float32(0)
     for row in span(first_row, last_row):
-        r = h + pad - row * stride
-        for column in span(first_column, last_column):
-            s = v + pad - column * stride
-            output = (n * Ho + row) * Wo + column
-            total += dcol[(((output * G + g) * kh + r) * kw + s) * Cg + c]
+        r, s = h + pad - row * stride, v + pad - first_column * stride
+        output = (n * Ho + row) * Wo + first_column
+        at = (((output * G + g) * kh + r) * kw + s) * Cg + c
+        for _ in span(first_column, last_column):  # a row of dcol on, and `stride` taps back
+            total += dcol[at]
+            at += (G * kh * kw - stride) * Cg
     return total
 
 

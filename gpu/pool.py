@@ -298,13 +298,13 @@ def lrn_max_pool_backward_kernel(
     own, total = float32(0), float32(0)
     for o in span(first, last):
         dz = pooled(dy, winner, image, h, v, c + o, sizes)
-        if o == 0:
-            own = dz
         if dz != float32(0):  # most elements win no window
             scale = lrn_scale(x, i + o, in_tower + o, tower, n, k, alpha, relu)
-            total += dz * loaded(x, i + o, relu) * power(scale, -beta - float32(1))
-    scale = lrn_scale(x, i, in_tower, tower, n, k, alpha, relu)
-    value = own * power(scale, -beta) - float32(2) * alpha * beta * x[i] * total
+            part = dz * power(scale, -beta - float32(1))
+            total += part * loaded(x, i + o, relu)
+            if o == 0:
+                own = part * scale
+    value = own - float32(2) * alpha * beta * x[i] * total
     dx[i] = value if not relu or x[i] > float32(0) else float32(0)
 
 

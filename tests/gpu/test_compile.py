@@ -67,3 +67,26 @@ def test_a_launch_gives_what_the_machine_code_takes(compiled_kernels):
     for kernel in compiled_kernels:
         assert kernel["taken"] == kernel["given"], kernel
         assert len(kernel["given"]) > 1
+
+
+INSTRUCTIONS = {
+    "conv.col2im_kernel": 180,
+    "conv.relu_col2im_kernel": 190,
+    "lrn.lrn_backward_kernel": 240,
+    "pool.lrn_max_pool_backward_kernel": 700,
+}
+"""At most, of those kernels that compute more than they move."""
+
+
+@pytest.mark.slow
+def test_kernels_that_compute_have_few_instructions(compiled_kernels):
+    for kernel in compiled_kernels:
+        print("{kernel:36} {arch} {instructions:4} instructions".format(**kernel))
+        assert kernel["instructions"] <= INSTRUCTIONS.get(kernel["kernel"], 1000), kernel
+
+
+@pytest.mark.slow
+def test_columns_are_read_three_at_once(compiled_kernels):
+    """Before one of them is stored, and before any branch on whether it is wanted."""
+    found = [k["in_flight"] for k in compiled_kernels if k["kernel"] == "conv.im2col_kernel"]
+    assert min(found) >= 3

@@ -144,7 +144,7 @@ MUTATIONS = [
     Mutation("relu_lrn_max_pool", "pool", "relu or x[i] > float32(0)", "relu or True"),
     Mutation("relu_lrn_max_pool", "lrn", "value = loaded(x, j, relu)", "value = x[j]"),
     Mutation("relu_lrn_max_pool", "pool", "value = loaded(x, at, relu)", "value = x[at]"),
-    Mutation("relu_lrn_max_pool", "pool", "dz * loaded(x, i + o, relu)", "dz * x[i]"),
+    Mutation("relu_lrn_max_pool", "pool", "part * loaded(x, i + o, relu)", "part * x[i]"),
     Mutation(
         "lrn_max_pool",
         "pool",
@@ -163,6 +163,7 @@ MUTATIONS = [
         "lrn_max_pool", "pool", "lrn_scale(x, i + o, in_tower + o", "lrn_scale(x, i + o, in_tower"
     ),
     Mutation("lrn_max_pool", "pool", "h, v, c + o, sizes", "h, v, c, sizes"),
+    Mutation("lrn_max_pool", "pool", "own = part * scale", "own = part"),
     # loss
     Mutation(
         "softmax_cross_entropy",

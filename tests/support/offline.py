@@ -15,7 +15,6 @@ from types import ModuleType, SimpleNamespace
 ARCHITECTURES = [(8, 0), (9, 0)]
 
 POOL1 = (55, 55, 96, 27, 27, 3, 2)
-CONV1 = (227, 227, 1, 3, 55, 55, 11, 11, 4, 0, 364)
 CONV2 = (27, 27, 2, 48, 27, 27, 5, 5, 1, 2, 1204)
 
 SIZES = {
@@ -33,7 +32,6 @@ SIZES = {
     "conv.augment_strips_kernel": (256, 227, 55, 11, 4, 0, 228),
     "conv.col2im_kernel": (CONV2,),
     "conv.im2col_kernel": (1, CONV2),
-    "conv.image_im2col_kernel": (CONV1,),
     "conv.narrow_kernel": (363, 364),
     "conv.narrow_strips_kernel": (55, 96, 11, 11, 376),
     "conv.relu_col2im_kernel": (CONV2,),
@@ -102,6 +100,7 @@ def compile_kernel(name, kernel, architecture):
     loop, signature = kernel.loop(sizes), kernel.signature(RUNS.get(name, 1))
     ptx, _ = cuda.compile(loop, signature, device=False, abi="numba", cc=architecture, output="ptx")
     ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
+    accesses = "".join(re.findall(r"\b([ls])[dt]\.global", ptx))  # loads and stores
     count = RUNS.get(name, 1)
     (entry,) = re.findall(r"\.entry \w+\((.*?)\)", ptx, re.DOTALL)
     launch.how = "gpu"
@@ -117,6 +116,8 @@ def compile_kernel(name, kernel, architecture):
     return {
         "kernel": name,
         "arch": arch,
+        "instructions": len(re.findall(r"^\t(?!\.|//).*;$", ptx, re.MULTILINE)),
+        "in_flight": max(map(len, re.findall("l+", accesses)), default=0),
         "given": given,
         "taken": re.findall(r"\.param \.[a-z](\d+)", entry),
         "registers": int(re.search(r"Used (\d+) registers", log)[1]),
