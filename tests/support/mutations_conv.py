@@ -49,6 +49,9 @@ MUTATIONS = [
     Mutation("conv2d", "conv", "v + pad - first_column * stride", "v - first_column * stride"),
     Mutation("conv2d", "conv", "(G * kh * kw - stride) * Cg", "(G * kh * kw - 1) * Cg"),
     Mutation("conv2d", "conv", "at += (G * kh * kw", "at += (kh * kw"),
+    Mutation("conv2d", "conv", "= gathered(i, dcol, sizes)\n", "= -gathered(i, dcol, sizes)\n"),
+    Mutation("conv2d", "conv", "dx[i] = gathered(i, dcol, sizes)\n", "dx[i] = dcol[0]\n"),
+    Mutation("relu_conv2d", "conv", "gathered(i, dcol, sizes) if", "-gathered(i, dcol, sizes) if"),
     Mutation("relu_conv2d", "conv", "if x[i] > float32(0) else", "if x[i] >= float32(0) else"),
     Mutation("relu_conv2d", "conv", "    if x is None:", "    if True:"),
     Mutation(

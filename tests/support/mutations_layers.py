@@ -135,6 +135,7 @@ MUTATIONS = [
     # relu and max_pool in one
     Mutation("relu_max_pool", "pool", "stride, ceil, relu=True)", "stride, ceil, relu=False)"),
     Mutation("max_pool", "pool", "stride, ceil, relu=False)", "stride, ceil, relu=True)"),
+    Mutation("relu_max_pool", "pool", "v, c, sizes) if x[i]", "v, c, sizes) if dy[0]"),
     Mutation("relu_max_pool", "pool", "if x[i] > float32(0) else", "if x[i] >= float32(0) else"),
     Mutation("relu_max_pool", "lrn", "rectified(x[i]) if relu", "x[i] if relu"),
     # lrn and max_pool in one, with a relu and without
