@@ -480,6 +480,17 @@ def test_the_advice_of_a_run_that_max_steps_has_ended_can_be_followed(photos, tm
     assert "it is at epoch 2, and --epochs 2 is asked for" in capsys.readouterr().out
 
 
+def test_max_steps_that_end_with_an_epoch_stop_the_run_too(photos, tmp_path, capsys):
+    folder = tmp_path / "run"
+    argv = ["train", "--data", str(photos), *TINY, "--output-dir", str(folder), "--max-steps"]
+    assert main([*argv, "6"]) == 0
+    out = capsys.readouterr().out
+    assert "Stopped at step 6 of 12." in out
+    assert f"Next: tinyalex train --resume {folder} --max-steps 12" in out
+    assert main(["train", "--resume", str(folder), "--max-steps", "12"]) == 0
+    assert "Stopped" not in capsys.readouterr().out
+
+
 def test_a_run_stopped_in_its_first_epoch_can_be_used(photos, tmp_path, capsys):
     folder = tmp_path / "run"
     argv = ["train", "--data", str(photos), *TINY, "--max-steps", "2", "--output-dir", str(folder)]

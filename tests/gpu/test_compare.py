@@ -18,10 +18,10 @@ from tinyalex.errors import DifferenceError
 from tinyalex.judge import compare
 from tinyalex.net.draws import initial_parameters, training_draws
 from tinyalex.net.layers import MaxPool
-from tinyalex.net.network import Network
+from tinyalex.net.network import Network, outputs
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, get_architecture
-from tinyalex.net.step import train_step
+from tinyalex.net.step import loss_and_gradients, train_step
 from tinyalex.system import backends
 from tinyalex.system.backends import get_backend
 
@@ -218,6 +218,29 @@ def test_the_gpu_backend_is_the_reference(gpus, capsys):
     assert out.count("trained by itself") == 2
     exchange = "tower b to a: 128 bytes, x of linear"  # 2 images, 4 channels of 2 x 2 pixels
     assert (exchange in out) == (gpus == "0,0")
+
+
+@pytest.mark.parametrize("gpus", [(0,), (0, 0)])
+@pytest.mark.parametrize("freeze", ["conv1", "conv3", "fc6"])
+def test_above_frozen_layers_the_gpu_has_the_gradients_of_the_reference(freeze, gpus):
+    parameters = initial_parameters(TINY, 0)
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8), np.array([3, 4], np.int32)
+    draws = training_draws(TINY, 2, np.eye(3), 0, 0, 0)
+    mean = np.full((16, 16, 3), 127.5, np.float32)
+    truth, actual = (
+        Network(TINY, ops, parameters, mean, freeze)
+        for ops in (reference, get_backend("gpu", gpus))
+    )
+    ((_, features),) = outputs(actual, images, [TINY.rows[actual.frozen - 1].name], draws)
+    _, expected = loss_and_gradients(truth, images, labels, draws)
+    for given in (images, features):
+        _, found = loss_and_gradients(actual, given, labels, draws)
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            size = np.abs(expected[name]).max()
+            gradient = actual.ops.to_numpy(gradient)
+            np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-5 * size)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tinyalex.errors import UsageError
 from tinyalex.gpu.device import Place
 from tinyalex.gpu.two_gpu import TwoGPU, own
 from tinyalex.net.draws import centre_draws, initial_parameters, training_draws
-from tinyalex.net.network import Network
+from tinyalex.net.network import Network, outputs
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, check_towers, get_architecture
 from tinyalex.net.shapes import layers, parameter_shapes
@@ -28,10 +28,10 @@ def towers(ops=reference, **options):
     return TwoGPU(ops, (Place(0), Place(0)), **options)
 
 
-def start(architecture, ops, parameters):
+def start(architecture, ops, parameters, freeze=None):
     side = architecture.data.image_size
     mean = np.full((side, side, 3), 127.5, parameters["conv1.weight"].dtype)
-    network = Network(architecture, ops, parameters, mean)
+    network = Network(architecture, ops, parameters, mean, freeze)
     return SGD(network, architecture.recipe, {n: np.zeros_like(w) for n, w in parameters.items()})
 
 
@@ -74,6 +74,29 @@ def test_three_training_steps_are_those_of_one_device(architecture, fused, count
     expected, _ = one.network.forward(images, draws)
     actual = ops.to_numpy(two.network.forward(images, draws)[0])
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("freeze", ["conv2", "conv5", "fc6", "fc7"])
+def test_above_frozen_layers_too_they_are_those_of_one_device(freeze):
+    """From the images, and from what the frozen layers make of them."""
+    parameters = {n: w.astype(np.float64) for n, w in initial_parameters(MINI, 0).items()}
+    one, two, above = (
+        start(MINI, ops, parameters, freeze) for ops in (reference, towers(), towers())
+    )
+    for seed in range(2):
+        images, labels, draws = batch(MINI, 3, seed)
+        ((_, features),) = outputs(
+            above.network, images, [MINI.rows[above.network.frozen - 1].name], draws
+        )
+        for sgd, given in ((one, images), (two, images), (above, features)):
+            train_step(sgd, given, labels, draws, lr=0.01)
+    ops = two.network.ops
+    for name, expected in one.network.parameters.items():
+        for network in (two.network, above.network):
+            actual = ops.to_numpy(network.parameters[name])
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+        frozen = one.network.frozen > [row.name for row in MINI.rows].index(name.split(".")[0])
+        assert np.array_equal(expected, parameters[name]) == frozen
 
 
 def table():

@@ -10,10 +10,12 @@ from fusions import replaced
 from tinyalex import reference
 from tinyalex.errors import DataError, DivergedError
 from tinyalex.measure.evaluate import evaluate, interval, probabilities, rank_of_label, softmax
+from tinyalex.measure.image_signal import image_signal
 from tinyalex.net.draws import centre_draws, initial_parameters, training_draws
 from tinyalex.net.layers import Dropout
-from tinyalex.net.network import Network, first_not_finite, plan
+from tinyalex.net.network import Network, first_not_finite, outputs, plan
 from tinyalex.net.presets import Architecture, get_architecture
+from tinyalex.net.step import loss_and_gradients
 
 
 @pytest.fixture
@@ -26,9 +28,9 @@ def images():
     return np.random.default_rng(5).integers(0, 256, (6, 32, 32, 3), np.uint8)
 
 
-def network(architecture, ops=reference):
+def network(architecture, ops=reference, freeze=None):
     parameters = initial_parameters(architecture, 3)
-    return Network(architecture, ops, parameters, np.full((32, 32, 3), 120, np.float32))
+    return Network(architecture, ops, parameters, np.full((32, 32, 3), 120, np.float32), freeze)
 
 
 @pytest.mark.parametrize("crops", [1, 10])
@@ -107,6 +109,35 @@ def test_a_plan_has_every_row_once_and_in_order(mini):
     ops, _ = fused_reference()
     rows = [row for stage in plan(mini.rows, ops) for row in stage.rows]
     assert rows == list(mini.rows)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_frozen_rows_change_no_gradient_above_them(fused, mini, images):
+    ops = fused_reference()[0] if fused else reference
+    draws = training_draws(mini, len(images), np.eye(3), 0, 0, 0)
+    labels = np.arange(len(images), dtype=np.int32)
+    whole, frozen = network(mini), network(mini, ops, freeze="conv3")
+    step, expected = loss_and_gradients(whole, images, labels, draws)
+    (name, features), *_ = outputs(frozen, images, ["relu3"], draws)
+    assert name == mini.rows[frozen.frozen - 1].name
+    for given in (images, features):
+        same, gradients = loss_and_gradients(frozen, given, labels, draws)
+        assert np.array_equal(same.logits, step.logits)
+        assert gradients.keys() == {n for n in expected if n > "conv4"}
+        for name, value in gradients.items():
+            assert np.array_equal(value, expected[name]), name
+        assert first_not_finite(frozen, given, draws) == "the loss"
+        assert list(image_signal(frozen, given))[-1] == "fc8"
+
+
+def test_frozen_neurons_are_not_dropped(mini, images):
+    draws = training_draws(mini, len(images), np.eye(3), 0, 0, 0)
+    frozen = network(mini, freeze="drop6")
+    keep, scale = frozen.arguments(next(r for r in mini.rows if r.name == "drop6"), draws)
+    assert (keep, scale) == (None, 0.5)
+    keep, scale = frozen.arguments(next(r for r in mini.rows if r.name == "drop7"), draws)
+    assert (keep.shape, scale) == ((len(images), 128), 1)
+    assert frozen.architecture.rows[frozen.frozen].name == "fc7"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from runs import digests, trained
 from trees import classes_of, written
 
 from tinyalex.cli.parser import main
+from tinyalex.errors import UsageError
 from tinyalex.net.draws import initial_parameters
 from tinyalex.net.presets import get_architecture
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config
+from tinyalex.training import start
 from tinyalex.training.start import prepare
 
 
@@ -86,3 +89,67 @@ def test_a_started_run_resumes_without_its_source(source, tmp_path):
     run.rmdir()
     assert main(["train", "--resume", str(next_run), "--max-steps", "4"]) == 0
     assert checkpoint.load(next_run / "last.npz").progress.step == 4
+
+
+def frozen(source, folder, **settings):
+    """A run of two epochs from trained weights, of which those up to conv4 are kept."""
+    run, photos = source
+    asked = {"freeze": "conv4", "batch_size": 6, "epochs": 2, "lr": 0.01, **settings}
+    return Config(data=str(photos), weights=str(run), output_dir=str(folder), **asked)
+
+
+STILL = "mini+no-augmentation"  # training sees its images as evaluation does
+
+
+@pytest.mark.parametrize("arch", ["mini", STILL])
+def test_frozen_layers_stay_as_they_are_and_others_move(arch, source, tmp_path):
+    end = trained(frozen(source, tmp_path / "next", arch=arch)).state()
+    before = checkpoint.load(source[0] / "best.npz")
+    for name, value in before.parameters.items():
+        kept = name.partition(".")[0] in ("conv1", "conv2", "conv3", "conv4")
+        assert np.array_equal(end.parameters[name], value) == kept, name
+        assert end.velocities[name].any() != kept, name
+    assert main(["eval", str(tmp_path / "next")]) == 0
+
+
+def test_outputs_of_frozen_layers_are_computed_once_if_images_do_not_change(source, tmp_path):
+    kept, each_time = (
+        prepare(frozen(source, tmp_path / arch, arch=arch)) for arch in (STILL, "mini")
+    )
+    assert kept.images.read(0).shape == (6, 6, 48)  # behind relu4: conv5 is trained
+    assert each_time.images.read(0).shape == (32, 32, 3)
+    assert kept.val.read(0).dtype == each_time.val.read(0).dtype == np.float32
+
+
+def test_keeping_them_changes_nothing_but_the_time(source, tmp_path, monkeypatch):
+    kept = trained(frozen(source, tmp_path / "kept", arch=STILL)).state()
+    monkeypatch.setattr(start, "KEEP_BYTES", 0)
+    again = trained(frozen(source, tmp_path / "again", arch=STILL)).state()
+    for name, value in kept.parameters.items():  # a product of other images rounds otherwise
+        np.testing.assert_allclose(again.parameters[name], value, rtol=0, atol=1e-6)
+    audited = prepare(frozen(source, tmp_path / "audited", arch=STILL, check_every=1))
+    assert audited.images.read(0).shape == (32, 32, 3)  # the reference computes from the images
+
+
+@pytest.mark.parametrize("arch", ["mini", STILL])
+def test_a_run_with_frozen_layers_resumes_to_the_same_bits(arch, source, tmp_path):
+    whole = trained(frozen(source, tmp_path / "whole", arch=arch))
+    part = frozen(source, tmp_path / "part", arch=arch)
+    trained(start.replace(part, max_steps=3))
+    end = trained(part, tmp_path / "part" / "last.npz")
+    assert digests(end.state()) == digests(whole.state())
+
+
+@pytest.mark.parametrize(
+    ("freeze", "hint"),
+    [("conv9", "Did you mean 'conv"), ("fc8", "conv1, "), ("data", "fc7")],
+)
+def test_a_layer_that_leaves_nothing_to_keep_or_to_train_is_refused(freeze, hint, source, tmp_path):
+    with pytest.raises(UsageError, match=hint):
+        prepare(frozen(source, tmp_path / "next", freeze=freeze))
+    assert not (tmp_path / "next").exists()
+
+
+def test_frozen_layers_are_of_a_trained_network(source, tmp_path):
+    with pytest.raises(UsageError, match="--weights"):
+        prepare(Config(data=str(source[1]), arch="mini", freeze="conv1"))

@@ -16,8 +16,9 @@ from tinyalex.data.dataset import Dataset
 from tinyalex.data.fingerprint import contents, differences
 from tinyalex.errors import DataError, DivergedError, UsageError
 from tinyalex.net.presets import ARCHITECTURES
+from tinyalex.net.schedule import learning_rate
 from tinyalex.runs import checkpoint
-from tinyalex.runs.config import Config
+from tinyalex.runs.config import Config, from_mapping
 from tinyalex.runs.folder import RunFolder
 from tinyalex.system.signals import Stop
 from tinyalex.training import loop, recorder
@@ -27,6 +28,7 @@ from tinyalex.training.standstill import Standstill
 
 STEPS = 6  # of 3 epochs, each a batch of 4 and one of 2 images
 STANDING = 1e-30  # a rate that changes no bit of a weight
+COSINE = {"lr_scheduler": "cosine", "warmup_epochs": 1}
 PLATEAU = {"lr_scheduler": "plateau", "lr_patience": 1, "lr_gamma": 0.5}
 
 
@@ -92,8 +94,10 @@ def test_a_run_resumed_at_every_step_comes_to_the_same_bits(
 
 
 @pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize("settings", [PLATEAU, COSINE], ids=["plateau", "cosine"])
 @pytest.mark.slow
-def test_a_run_resumed_once_ends_as_if_it_had_not_been(step, config, tmp_path):
+def test_a_run_resumed_once_ends_as_if_it_had_not_been(step, settings, config, tmp_path):
+    config = replace(config, **settings)
     whole = trained(config)
     part = into(config, tmp_path / "part")
     trained(replace(part, max_steps=step))
@@ -248,6 +252,43 @@ def test_more_steps_and_epochs_are_the_normal_case(config, tmp_path, capsys):
     assert "changed: max-steps 1 -> 3, workers 2 -> 0\n" in capsys.readouterr().out
     assert main(["train", "--resume", last, "--max-steps", "3"]) == 0
     assert "changed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        ({"lr_scheduler": "step"}, [1, 1, 0.1, 0.1, 0.1]),  # after 2.5 and 5 epochs
+        ({"lr_scheduler": "2012"}, [1, 0.01, 0.001, 0.001, 0.001]),
+        ({"lr_scheduler": "cosine"}, [1, 0.75, 0.25, 0.345, 0.095]),
+    ],
+)
+def test_with_more_epochs_falls_stay_and_a_cosine_is_laid_anew(settings, rates, config, tmp_path):
+    config = replace(config, batch_size=6, **settings)
+    config = replace(config, lr_patience=None, lr_gamma=None)
+    trained(replace(config, lr=0.001))
+    last = tmp_path / "run" / "last.npz"
+    saved_settings = checkpoint.load(last).config
+    longer = from_mapping(saved_settings, Config(), "it")
+    end = trained(replace(longer, epochs=5), last)
+    found = [record["lr"] / 0.001 for record in end.progress.history]
+    assert found == pytest.approx(rates, abs=1e-3)
+
+
+@pytest.mark.parametrize(("own", "used"), [(5, 30), (30, 30)])
+def test_a_run_of_before_falls_when_it_was_to_fall(own, used, config, tmp_path):
+    """Its 2012 counted 90 epochs, however many there were, and lr_step_size had no effect."""
+    trained(replace(config, lr_scheduler="2012", max_steps=1))
+    last = tmp_path / "run" / "last.npz"
+    state = checkpoint.load(last)
+    assert state.config["lr_step_size"] == 1
+    del state.config["warmup_epochs"]
+    state.config["lr_step_size"] = own
+    checkpoint.save(state, last)
+    found = checkpoint.load(last).config
+    assert found["lr_step_size"] == used
+    recipe = from_mapping(found, Config(), "it").resolved(ARCHITECTURES["mini"]).recipe
+    rates = [learning_rate(recipe, [0.5] * epoch)[0] / recipe.lr for epoch in (24, 25, 50, 51, 79)]
+    assert rates == pytest.approx([1, 0.5, 0.5, 0.25, 0.125])
 
 
 def test_into_another_folder_a_run_takes_its_records_along(config, tmp_path):

@@ -241,7 +241,7 @@ def _train(command: Command) -> None:
 
 GROUPS = {
     "data": ("data", "classes_at", "on_bad_image", "max_pixels", "decoding", "workers"),
-    "network": ("arch", "weights"),
+    "network": ("arch", "weights", "freeze"),
     "recipe": ("epochs", "max_steps", "early_stopping", *RECIPE[1:], "seed"),
     "hardware": ("backend", "gpus", "precision", "check_every"),
     "run": ("output_dir", "print_freq"),

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter, thread_time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,10 @@ EXACT_ROWS = 256  # so many products of two uint8 add up to less than 2**24: exa
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 (n, size, size, 3); labels: int32 (n,); waited: the seconds it took to come."""
+    """A batch. labels: int32 (n,); waited: the seconds it took to come.
+
+    images: uint8 (n, size, size, 3), or what else the split reads.
+    """
 
     images: Pixels
     labels: npt.NDArray[np.int32]
@@ -61,11 +65,12 @@ def batches(
     ]
     if not chunks:
         return
-    shape = split.read(int(chunks[0][0])).shape  # reads one image twice, to learn the size of all
+    first_image = split.read(int(chunks[0][0]))  # is read twice, to learn the size of all
+    shape, dtype = first_image.shape, first_image.dtype
     if workers == 0:
         for chunk in chunks:
             begin = perf_counter()
-            images = empty((len(chunk), *shape), np.uint8)
+            images = empty((len(chunk), *shape), dtype)
             _fill(images, split, chunk, threading.Event())
             yield Batch(images, split.labels[chunk], perf_counter() - begin)
         return
@@ -83,7 +88,7 @@ def batches(
     with Threads(workers, thread_name_prefix="decode") as pool:
         try:
             for chunk in chunks:
-                images = empty((len(chunk), *shape), np.uint8)
+                images = empty((len(chunk), *shape), dtype)
                 parts = [  # every worker has its share of every batch, so that the next comes first
                     pool.submit(_fill, images[share], split, chunk[share], stop)
                     for share in _shares(len(chunk), workers)
@@ -117,6 +122,18 @@ def _fill(images: Pixels, split: Split, indices: Indices, stop: threading.Event)
             split.pixels.read(int(split.rows[index]), image)
         else:
             image[...] = split.read(int(index))
+
+
+@dataclass
+class InMemory:
+    """A Split of arrays at hand, one an image: float32 features (N, ...)."""
+
+    labels: npt.NDArray[np.int32]
+    names: Sequence[str]
+    arrays: npt.NDArray[np.float32]
+
+    def read(self, index: int) -> Any:
+        return self.arrays[index]
 
 
 class Kept:

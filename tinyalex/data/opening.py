@@ -21,6 +21,8 @@ from tinyalex.data.storage import Storage
 from tinyalex.data.unreadable import without_bad_images
 from tinyalex.errors import DataError, printable
 
+NO_SECOND = "There are no validation images: no class has a second image to hold out."
+
 
 def open_dataset(
     path: Path,
@@ -76,7 +78,7 @@ def open_dataset(
             "There is no validation folder. A tenth of each class is held out, by seed "
             f"{seed}: {count_of(held)}."
             if held
-            else "There are no validation images: no class has a second image to hold out."
+            else NO_SECOND
         )
     return Dataset(
         name=printable(path.resolve().name),

@@ -94,6 +94,12 @@ class Augment(Row):
     train_scale: float = 1.0
     kind: ClassVar[str] = "augment"
 
+    @property
+    def varies(self) -> bool:
+        """True if training sees an image otherwise than evaluation does."""
+        crops = self.crops and self.image_size > self.size
+        return crops or self.flip or self.colour > 0 or self.train_scale != 1
+
 
 @dataclass(frozen=True)
 class Conv2d(Row):

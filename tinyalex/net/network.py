@@ -1,14 +1,14 @@
 """The rows of an architecture run forward and backward on a backend."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinyalex.backend import Array, Backend, Cache, Fusion, Role
-from tinyalex.errors import UsageError
+from tinyalex.errors import UsageError, nearest
 from tinyalex.net.draws import Draws, centre_draws
 from tinyalex.net.layers import Augment, Conv2d, Dropout, Row
 from tinyalex.net.presets import Architecture
@@ -30,10 +30,16 @@ class Stage:
     forward: Callable[..., tuple[Array, Cache]]
     backward: Callable[..., Any]
 
-    def gradients(self, dy: Array, cache: Cache) -> tuple[Array | None, dict[str, Array]]:
-        """The gradient by x, unless x are the images, and by each parameter, under its name."""
-        above_images = self.first == 1 and isinstance(self.rows[0], Conv2d)
-        grads = self.backward(dy, cache, *([False] if above_images else []))
+    def gradients(
+        self, dy: Array, cache: Cache, lowest: bool = False
+    ) -> tuple[Array | None, dict[str, Array]]:
+        """The gradient by x, and by each parameter, under its name.
+
+        lowest: no stage below is trained; then, and where x are the images, a convolution computes
+        none by x.
+        """
+        unasked = (lowest or self.first == 1) and isinstance(self.rows[0], Conv2d)
+        grads = self.backward(dy, cache, *([False] if unasked else []))
         dx, *own = grads if self.trained else (grads,)
         return dx, dict(zip(self.trained, own, strict=True))
 
@@ -42,11 +48,20 @@ class Network:
     """An architecture with its parameters on a backend.
 
     parameters: `conv1.weight`, `conv1.bias`, ... copied to the backend and there updated in place.
-    mean: the mean image (image_size, image_size, 3) that is taken from every image.
+    mean: the mean image (image_size, image_size, 3) that is taken from every image. freeze: name of
+    the row up to which, from below, no parameter is trained and no neuron dropped. frozen: how many
+    rows have the same output in every epoch for that reason, if the images are the same.
+
+    Wherever a network takes images, it also takes the outputs of its frozen rows: float32.
     """
 
     def __init__(
-        self, architecture: Architecture, ops: Backend, parameters: Mapping[str, Any], mean: Any
+        self,
+        architecture: Architecture,
+        ops: Backend,
+        parameters: Mapping[str, Any],
+        mean: Any,
+        freeze: str | None = None,
     ) -> None:
         self.architecture = architecture
         self.ops = ops
@@ -55,18 +70,20 @@ class Network:
             for name, value in parameters.items()
         }
         self.mean = ops.asarray(mean)
-        self.stages = plan(architecture.rows, ops)
+        self.frozen = frozen_rows(architecture, freeze)
+        self.stages = plan(architecture.rows, ops, self.ends())
         self._own = {layer.row.name: tuple(layer.trained) for layer in layers(architecture.rows)}
 
     def forward(self, images: Any, draws: Draws) -> tuple[Array, Tape]:
         """Logits (N, classes) of uint8 images (N, image_size, image_size, 3).
 
-        The tape holds each stage's cache, for backward.
+        The tape holds the cache of each stage that is not frozen, for backward.
         """
-        x, tape = self.ops.asarray(images), []
-        for stage in self.stages:
+        (x, stages), tape = self.enter(images, self.stages), []
+        for stage in stages:
             x, cache = stage.forward(x, *self.stage_arguments(stage, draws))
-            tape.append(cache)
+            if stage.first >= self.frozen:
+                tape.append(cache)
         return x, tape
 
     def logits(self, images: Any, draws: Draws) -> Array:
@@ -78,18 +95,31 @@ class Network:
         self, stages: Sequence[Stage], images: Any, draws: Draws
     ) -> Iterator[tuple[Row, Array]]:
         """The output of each stage, and the row that it ends with, from below to above."""
-        x = self.ops.asarray(images)
+        x, stages = self.enter(images, stages)
         for stage in stages:
             x = stage.forward(x, *self.stage_arguments(stage, draws))[0]
             yield stage.rows[-1], x
 
+    def enter(self, images: Any, stages: Sequence[Stage]) -> tuple[Array, Sequence[Stage]]:
+        """Input of the first stage, and the stages: all for images, for outputs those above them.
+
+        stages: planned with `ends`.
+        """
+        if images.dtype == np.uint8:
+            return self.ops.asarray(images), stages
+        return self.ops.asarray(images, "mask"), [s for s in stages if s.first >= self.frozen]
+
+    def ends(self, names: Iterable[str] = ()) -> set[str]:
+        """The names, and that of the last frozen row, beyond which no stage may reach."""
+        return {*names, *(row.name for row in self.architecture.rows[: self.frozen][-1:])}
+
     def backward(self, dlogits: Array, tape: Tape) -> dict[str, Array]:
-        """The gradient of the loss by every parameter, under the parameter's name."""
+        """The gradient of the loss by every parameter not frozen, under the parameter's name."""
         gradients: dict[str, Array] = {}
         dy: Array | None = dlogits
-        for stage, cache in zip(reversed(self.stages), reversed(tape), strict=True):
+        for stage, cache in zip(reversed(self.stages), reversed(tape), strict=False):
             if not isinstance(stage.rows[-1], Augment):
-                dy, own = stage.gradients(dy, cache)
+                dy, own = stage.gradients(dy, cache, stage.first == self.frozen)
                 gradients |= own
         return gradients
 
@@ -102,7 +132,7 @@ class Network:
                 return (self.mean, *drawn, row.size, row.scale * draws.scale)
             case Dropout():
                 kept = 1 - row.rate
-                if draws.training:
+                if draws.training and row not in self.architecture.rows[: self.frozen]:
                     keep = asarray(draws.keep[row.name], "mask")
                     return keep, 1 / kept if row.scale_at == "train" else 1.0
                 return None, kept if row.scale_at == "test" else 1.0
@@ -111,6 +141,28 @@ class Network:
     def stage_arguments(self, stage: Stage, draws: Draws) -> list[Any]:
         """Arguments of a stage's forward, after x: those of its rows in their order."""
         return [a for row in stage.rows for a in self.arguments(row, draws)]
+
+
+def frozen_rows(architecture: Architecture, freeze: str | None) -> int:
+    """Number of rows, from below, whose output stays as it is while those above are trained.
+
+    They are those up to the row `freeze`, and what follows without a parameter or a draw. Raises
+    UsageError unless some parameter is frozen and some is not.
+    """
+    if freeze is None:
+        return 0
+    every = layers(architecture.rows)
+    with_weights = [layer.row.name for layer in every if layer.trained]
+    names = [row.name for row in architecture.rows]
+    at = names.index(freeze) + 1 if freeze in names else 0
+    while 0 < at < len(every) and not every[at].trained and not isinstance(every[at].row, Dropout):
+        at += 1
+    if not names.index(with_weights[0]) < at <= names.index(with_weights[-1]):
+        raise UsageError(
+            f"--freeze cannot be {freeze!r}.{nearest(freeze, with_weights[:-1])} Something has to "
+            f"be trained above it, and kept below: {', '.join(with_weights[:-1])}."
+        )
+    return at
 
 
 def role_of(parameter: str, architecture: Architecture) -> Role:
@@ -172,7 +224,8 @@ def outputs(
     rows = network.architecture.rows
     draws = draws or centre_draws(network.architecture.data, len(images))
     last = max(i for i, row in enumerate(rows) if row.name in names)
-    for row, y in network.run(plan(rows[: last + 1], network.ops, names), images, draws):
+    ends = network.ends(row.name for row in rows if row.name in names)
+    for row, y in network.run(plan(rows[: last + 1], network.ops, ends), images, draws):
         if row.name in names:
             yield row.name, network.ops.to_numpy(y)
 

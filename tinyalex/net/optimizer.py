@@ -42,9 +42,10 @@ class SGD:
         """Move the network's parameters, in place.
 
         factors: on the rates of single parameters, by name; one with 0 stays as it is, and so does
-        its velocity.
+        its velocity. So does one without a gradient.
         """
-        names = [name for name in self.network.parameters if factors.get(name, 1) != 0]
+        names = [name for name in self.network.parameters if name in gradients]
+        names = [name for name in names if factors.get(name, 1) != 0]
         self.updating = True
         self.network.ops.sgd_update(
             [self.network.parameters[name] for name in names],

@@ -31,7 +31,8 @@ class Recipe:
 
     lr: learning rate at the start. weight_decay: on weights; on biases only in `owt`.
     bias_lr_multiplier: 2 in the 2012 code, unmentioned in the paper.
-    lr_scheduler: see `tinyalex.net.schedule`; lr_step_size and lr_patience count epochs.
+    lr_scheduler: see `tinyalex.net.schedule`; lr_step_size, lr_patience and warmup_epochs count
+    epochs.
     """
 
     epochs: int
@@ -41,9 +42,15 @@ class Recipe:
     weight_decay: float = 5e-4
     bias_lr_multiplier: float = 2.0
     lr_scheduler: str = "plateau"
-    lr_step_size: int = 30
+    lr_step_size: float = 30
     lr_gamma: float = 0.1
     lr_patience: int = 5
+    warmup_epochs: int = 0
+
+    def falls_every(self, policy: str, epochs: int) -> float:
+        """The lr_step_size with which the rate falls at the same parts of another length."""
+        own = {"step": self.lr_step_size * epochs / self.epochs, "2012": epochs / 3}
+        return own.get(policy, self.lr_step_size)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,18 @@ class Architecture:
         convs = {row.groups for row in self.rows if isinstance(row, Conv2d)}
         norms = {row.groups for row in self.rows if isinstance(row, LRN)}
         return convs in ({2}, {1, 2}) and norms <= {2}
+
+    def rate(self, classes: int) -> float:
+        """The recipe's learning rate, or for few classes a lower one at which the loss can fall.
+
+        Hidden neurons that begin with a bias b give the last layer much the same input h for every
+        image. Along it the loss bends by |h|^2 / classes, and momentum SGD overshoots where that
+        times the rate exceeds 2 (1 + momentum). Here it is about 1: |h|^2 is near b^2 / 2 times
+        their number (measured: 1842 of 4096 in `alexnet`).
+        """
+        hidden = [row for row in self.rows if isinstance(row, Linear)][-2:-1]
+        bend = sum(row.features * row.bias**2 for row in hidden) / 2 / classes
+        return float(f"{min(self.recipe.lr, 1 / bend):.1g}") if bend else self.recipe.lr
 
     def check(self) -> None:
         """Raise UsageError if the rows do not make a network from images to classes.

@@ -186,11 +186,14 @@ def _beside(path: Path) -> str:
 
 def _read(path: Path) -> Checkpoint:
     meta, progress, network, arrays = checkpoint_reader.read(path)
+    config = {"decoding": 1, **meta["config"]}  # runs of before the setting read JPEGs whole
+    if "warmup_epochs" not in config and config.get("lr_scheduler") == "2012":
+        config["lr_step_size"] = 30  # the rate fell after 25 epochs, however many there were
     return Checkpoint(
         network=network,
         classes=tuple(meta["classes"]),
         titles=tuple(map(printable, meta["titles"])),
-        config={"decoding": 1, **meta["config"]},  # runs of before the setting read JPEGs whole
+        config=config,
         progress=progress,
         parameters=_under("parameter/", arrays),
         velocities=_under("velocity/", arrays),

@@ -31,6 +31,7 @@ class Rule(NamedTuple):
 
 POSITIVE = Rule("a number above zero", lambda value: 0 < value <= sys.float_info.max)
 NOT_NEGATIVE = Rule("a number that is zero or more", lambda value: 0 <= value <= sys.float_info.max)
+LENGTH = Rule("a number of .01 or more", lambda value: 0.01 <= value <= sys.float_info.max)
 FRACTION = Rule("a number from 0 up to, not including, 1", lambda value: 0 <= value < 1)
 DECODING_RULE = Rule("1 or 2", lambda value: value in (1, DECODING))
 GPUS = Rule(
@@ -70,10 +71,11 @@ class Config:
     weights: str | None = setting(
         None, "start from this run's weights; the last layer is drawn anew for other classes"
     )
+    freeze: str | None = setting(None, "train only what lies above this layer, as conv5")
     backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", rule=GPUS)
     precision: str = setting("fp32", "precision of matrix products", choices=PRECISIONS)
-    batch_size: int | None = whole("images a step", short="-b")
+    batch_size: int | None = whole("images a step; fewer where the data are few", short="-b")
     epochs: int | None = whole("times through the data")
     max_steps: int | None = whole("stop after so many steps in all")
     early_stopping: int | None = whole("end after so many epochs without a better validation error")
@@ -86,11 +88,19 @@ class Config:
         None, "learning rate of biases over that of weights", kind=float, rule=NOT_NEGATIVE
     )
     lr_scheduler: str | None = setting(None, "how the learning rate falls", choices=POLICIES)
-    lr_step_size: int | None = whole("epochs between falls (step)")
+    lr_step_size: float | None = setting(
+        None,
+        "epochs between falls (step), or a third of all (2012); as long a part of --epochs",
+        kind=float,
+        rule=LENGTH,
+    )
     lr_gamma: float | None = setting(
         None, "factor on the rate at a fall", kind=float, rule=POSITIVE
     )
     lr_patience: int | None = whole("epochs without a better error before a fall (plateau)")
+    warmup_epochs: int | None = setting(
+        None, "epochs in which the rate rises to --lr", kind=int, rule=NOT_NEGATIVE
+    )
     seed: int = setting(0, "seed of all random numbers", kind=int, rule=NOT_NEGATIVE)
     workers: int = setting(
         2, "threads that decode images ahead", kind=int, short="-j", rule=NOT_NEGATIVE
@@ -132,8 +142,14 @@ class Config:
                 raise UsageError(f"{flag} cannot be {value}: it takes {extra['rule'].text}.")
 
     def resolved(self, architecture: Architecture) -> Self:
-        """Settings with those of the architecture's recipe where there were none."""
-        recipe = asdict(architecture.recipe)
+        """Settings with those of the architecture's recipe where there were none.
+
+        A schedule that counts epochs is then as long as they are; a run that is resumed has all
+        settings, and so keeps its falls.
+        """
+        own = architecture.recipe
+        policy, epochs = self.lr_scheduler or own.lr_scheduler, self.epochs or own.epochs
+        recipe = asdict(own) | {"lr_step_size": own.falls_every(policy, epochs)}
         unset = {name: value for name, value in recipe.items() if getattr(self, name) is None}
         return replace(self, arch=architecture.name, **unset)
 

@@ -45,7 +45,7 @@ def from_json(name: str, values: Mapping[str, Any]) -> Architecture:
     if not name.isprintable():
         raise ValueError("its network's name has control characters")
     rows = [_row(dict(row)) for row in values["rows"][: ROWS + 1]]
-    recipe = _checked(Recipe, values["recipe"])
+    recipe = _checked(Recipe, {"warmup_epochs": 0, **values["recipe"]})
     architecture = Architecture(name, str(values["source"]), tuple(rows), recipe)
     architecture.check()
     if len(rows) > ROWS or any(math.prod(layer.output) > NUMBERS for layer in layers(rows)):

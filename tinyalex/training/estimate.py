@@ -68,7 +68,8 @@ class Estimate:
             text += ", or less"
         small = get_architecture(SMALL).with_classes(len(run.dataset.classes))
         macs, macs_small = (sum(c.macs for c in layers(a.rows)) for a in (run.architecture, small))
-        if seconds > LONG and run.ops.name == "reference" and macs > 2 * macs_small:
+        whole = run.ops.name == "reference" and not run.network.frozen
+        if seconds > LONG and whole and macs > 2 * macs_small:
             ratio = _seconds_an_image(run, small, images) / step
             text += f"; with --arch {SMALL} about {duration(seconds * ratio + to_decode)}"
             text += ", by the time of one of its steps"

@@ -63,7 +63,6 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     """Train on what is left of the current epoch, or until --max-steps is reached."""
     progress, config, recipe = run.progress, run.config, run.recipe
     seed, epoch, count = config.seed, progress.epoch, len(run.images.labels)
-    lr, _ = run.learning_rate()
     rates = factors(recipe, epoch, parameters(run.architecture.rows))
     colour_noise = coloured(recipe, epoch)
     order, meter = epoch_order(seed, epoch, count), Meter(progress)
@@ -82,6 +81,7 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
             draws = training_draws(
                 run.architecture, len(labels), run.colour, seed, epoch, number, colour_noise
             )
+            lr, _ = run.learning_rate()
             if config.check_every and progress.step % config.check_every == 0:
                 audit(run.sgd, images, labels, draws, lr, config.precision, recorder.say_step)
 

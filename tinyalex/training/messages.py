@@ -112,7 +112,7 @@ def conclusion(run: Run) -> list[str]:
     if run.stopped_early and progress.epoch < run.recipe.epochs:
         patience = run.config.early_stopping
         lines.insert(0, f"Stopped early: {patience} epochs without a better error.")
-    if progress.batch:  # only --max-steps ends a run inside an epoch, and is saved with it
+    if run.out_of_steps and progress.step < steps:
         lines.insert(0, f"Stopped at step {progress.step} of {steps}.")
         lines.append(f"Next: tinyalex train --resume {folder} --max-steps {steps}")
     if best:

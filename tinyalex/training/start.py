@@ -1,7 +1,8 @@
 """Start of a run, new or resumed: all that can be refused is, before anything is written."""
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,23 @@ from tqdm import tqdm
 
 from tinyalex.backend import Backend
 from tinyalex.data import open_data
-from tinyalex.data.batches import MEAN_IMAGES, keep_in_memory, mean_and_colour
+from tinyalex.data.batches import (
+    KEEP_BYTES,
+    MEAN_IMAGES,
+    InMemory,
+    batches,
+    keep_in_memory,
+    mean_and_colour,
+)
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.data.fingerprint import contents, differences
 from tinyalex.errors import CheckpointError, DataError, UsageError, printable
 from tinyalex.net.draws import initial_parameters
-from tinyalex.net.network import Network
+from tinyalex.net.network import Network, frozen_rows, outputs
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture, Recipe, check_towers
 from tinyalex.net.schedule import learning_rate
+from tinyalex.net.shapes import layers
 from tinyalex.runs import checkpoint as checkpoints
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
@@ -27,6 +36,8 @@ from tinyalex.runs.folder import RunFolder
 from tinyalex.runs.progress import Progress, watched
 from tinyalex.runs.weights import fine_tuned
 from tinyalex.system.backends import get_backend
+
+STEPS, LEAST_BATCH = 24, 8  # of an epoch, and images of a step, where the data are few
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,10 @@ class Run:
         return -(-len(self.images.labels) // self.recipe.batch_size)
 
     def learning_rate(self) -> tuple[float, str]:
-        """Rate of the current epoch, and why it has just fallen, if it has."""
-        return learning_rate(self.recipe, [watched(record) for record in self.progress.history])
+        """Rate of the next step of the current epoch, or its last, and why it fell, if it did."""
+        errors = [watched(record) for record in self.progress.history]
+        batch = min(self.progress.batch, self.epoch_batches - 1)
+        return learning_rate(self.recipe, errors, batch / self.epoch_batches)
 
     @property
     def out_of_steps(self) -> bool:
@@ -129,8 +142,13 @@ def prepare(
         architecture = before[1].network
     architecture = architecture or config.architecture
     architecture.check()
-    config = config.resolved(architecture)
-    settings = config.toml()  # refuses a path that is no text, before any work
+    asked, config = config, config.resolved(architecture)
+    config.toml()  # refuses a path that is no text, before any work
+    if config.freeze and not before:
+        raise UsageError(
+            "--freeze keeps weights as they are: say with --weights of which trained run."
+        )
+    frozen_rows(architecture, config.freeze)  # refuses a layer that is not there
     if config.backend != "reference":
         check_towers(architecture, config.devices)
     ops = get_backend(config.backend, config.devices, config.precision)
@@ -145,6 +163,7 @@ def prepare(
         decoding=config.decoding,
     )
     count = len(dataset.train.labels)
+    config, notes = fitting(config, asked, architecture, len(dataset.classes), count)
     if config.recipe.batch_size > count:
         raise UsageError(
             f"--batch-size {config.recipe.batch_size} is larger than the data: {dataset.name} has "
@@ -153,6 +172,9 @@ def prepare(
     architecture = architecture.with_classes(len(dataset.classes))
     images = keep_in_memory(dataset.train, size)
     fingerprint = contents(dataset)
+    settings = config.toml()
+    for note in notes:
+        say(f"note: {note}")
 
     if resumed:
         path, state = resumed
@@ -177,16 +199,23 @@ def prepare(
             mean, colour = source[1].mean, source[1].colour
         else:
             mean, colour = statistics(images, size, config)
+    network = Network(architecture, ops, weights, mean, config.freeze)
+    val = None if dataset.val is None else keep_in_memory(dataset.val, size)
+    if network.frozen and not config.check_every:
+        batch, workers = config.recipe.batch_size, config.workers
+        val = val and with_features(network, val, batch, workers)
+        if not architecture.data.varies:
+            images = with_features(network, images, batch, workers)
     run = Run(
         config=config,
         architecture=architecture,
         dataset=dataset,
         images=images,
-        val=None if dataset.val is None else keep_in_memory(dataset.val, size),
+        val=val,
         contents=fingerprint,
         folder=folder,
         progress=progress,
-        sgd=SGD(Network(architecture, ops, weights, mean), config.recipe, velocities),
+        sgd=SGD(network, config.recipe, velocities),
         mean=mean,
         colour=colour,
     )
@@ -194,6 +223,37 @@ def prepare(
         moved = state.config.get("data") != config.data
         folder.restore(path, run.state(), moved, say)
     return run
+
+
+def fitting(
+    config: Config, asked: Config, architecture: Architecture, classes: int, images: int
+) -> tuple[Config, list[str]]:
+    """Settings that fit few images and few classes, where others were not asked for; and why."""
+    changes, notes = dict[str, Any](), list[str]()
+    batch, rate = max(min(LEAST_BATCH, images), images // STEPS), architecture.rate(classes)
+    if asked.batch_size is None and batch < config.recipe.batch_size:
+        changes["batch_size"] = batch
+        notes.append(f"{batch} images a step, as there are {images}. -b takes another number.")
+    if asked.lr is None and rate < config.recipe.lr:
+        changes["lr"] = rate
+        notes.append(
+            f"learning rate {rate:g}, as {config.lr:g} would overshoot with {classes} classes. "
+            "--lr takes another."
+        )
+    return replace(config, **changes), notes
+
+
+def with_features(network: Network, split: Split, batch_size: int, workers: int) -> Split:
+    """`split` with the outputs of the frozen rows in place of its images, if memory has room."""
+    last, count = layers(network.architecture.rows)[network.frozen - 1], len(split.labels)
+    if not count or 4 * count * math.prod(last.output) > KEEP_BYTES:
+        return split
+    parts = []
+    with progress_bar("features", count) as bar:
+        for batch in batches(split, np.arange(count), batch_size, workers=workers):
+            parts += [y for _, y in outputs(network, batch.images, [last.row.name])]
+            bar.update(len(batch.labels))
+    return InMemory(split.labels, split.names, np.concatenate(parts))
 
 
 def statistics(images: Split, size: int, config: Config) -> tuple[Any, Any]:

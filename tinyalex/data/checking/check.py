@@ -18,7 +18,7 @@ from tinyalex.data.decode import Decoder
 from tinyalex.data.formats.packed import AGAIN, check_size, digest, read_entries, read_manifest
 from tinyalex.data.layout import Files, Groups, Layout, count_of, listed, reading_order
 from tinyalex.data.mounts import open_storage
-from tinyalex.data.opening import check_trainable, matched, recognise
+from tinyalex.data.opening import NO_SECOND, check_trainable, matched, recognise
 from tinyalex.data.parallel import in_order
 from tinyalex.data.unreadable import too_many
 from tinyalex.errors import DataError, printable
@@ -62,7 +62,9 @@ def check(
         check_trainable(storage, layout.train)
     except DataError as error:
         report.findings.append(_as_finding(error))
-    if layout.val is not None:
+    if layout.val is None and max(map(len, layout.train.values()), default=0) == 1:
+        notes.append(NO_SECOND)
+    elif layout.val is not None:
         matched(layout.val, list(layout.train), notes)
     report.findings += [Finding(note, "") for note in notes]
     report.findings += _odd_counts(groups)
