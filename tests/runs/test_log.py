@@ -20,6 +20,7 @@ def config(tmp_path):
     images = pictures(tmp_path / "pictures", train=2, val=1)
     return Config(
         data=str(images), arch="mini", batch_size=4, epochs=3, print_freq=1,
+        lr_scheduler="constant",
         output_dir=str(tmp_path / "run"),
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ class Recorder:
         self.say(messages.finished_epoch(record, run))
         progress.finish_epoch(record)
         lr, reason = run.learning_rate()
-        if reason:
+        if reason and progress.epoch < run.recipe.epochs:
             self.note(f"learning rate {record['lr']:g} -> {lr:g}: {reason}")
         if text := self.standstill.after_epoch():
             self.note(text)
