@@ -90,11 +90,11 @@ class TwoGPU:
     def asarray(self, a: Any, role: Role = "both", /) -> Array:
         if isinstance(a, Pair):
             return a
-        if role == "head":
+        if role in ("head", "labels"):
             return self.at(0, self.ops.asarray, a)
-        if role == "both":
+        if role in ("both", "images"):
             return Both(*self.each(self.ops.asarray, a))
-        axis = 0 if role == "tower" else -1
+        axis = -1 if role == "mask" else 0
         return Halves(*self.each(self.ops.asarray, Pair(*np.split(np.asarray(a), 2, axis))), axis)
 
     def to_numpy(self, a: Array, /) -> Any:

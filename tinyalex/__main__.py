@@ -17,6 +17,9 @@ def main() -> int:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace", line_buffering=True)
+        from tinyalex.ranks.launch import die_of_interrupts
+
+        die_of_interrupts()
         from tinyalex.cli import parser
 
         code = parser.main()

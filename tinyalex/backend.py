@@ -28,10 +28,12 @@ Array = Any
 
 Cache = Any
 
-Role = Literal["both", "tower", "mask", "head"]
-"""Where an array belongs when a network's two towers lie on two devices: on both (images, crops),
-cut by output channel or neuron (parameters), cut by channel or neuron (activations, dropout masks),
-or on the first device alone (the last layer and the labels). One device holds all of them whole."""
+Role = Literal["both", "images", "tower", "neurons", "mask", "head", "labels"]
+"""What an array is, where devices or ranks share a network out: the same for all images (the mean),
+an entry for each image (images, their crops), a convolution's parameter, a linear layer's, an
+activation or a dropout mask, the last layer's parameter, or labels. Two towers on two devices cut
+parameters by output channel or neuron, activations and masks by channel or neuron, and have the
+last layer and the labels on the first device alone. One device holds all of them whole."""
 
 Fusion = tuple[Callable[..., tuple[Array, Cache]], Callable[..., Any]]
 """The forward and the backward of several layers in one."""

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from mpi import needs_mpi
 
 from tinyalex.bench import bench
 from tinyalex.bench.workload import peak_bytes
@@ -15,6 +16,7 @@ from tinyalex.errors import TinyalexError
 from tinyalex.net.layers import Conv2d, Linear
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import layers
+from tinyalex.ranks.sharing import traffic
 
 SMALL = ["bench", "--arch", "mini", "-b", "2", "--rounds", "2"]
 WITH_TORCH = pytest.mark.skipif(
@@ -81,6 +83,20 @@ def test_the_table_shows_all_that_was_found():
     assert "8 ms, which would be 500.0 images a second" in lines[4]
     assert sum("reference is 0.45 x as fast (0.40 to 0.50)" in line for line in lines) == 2
     assert [line.split()[1] for line in lines[-2:]] == ["3", "unknown"]
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_ranks_are_measured_beside_one_process(capsys):
+    argv = ["bench", "--arch", "mini", "-b", "8", "--ranks", "2", "--rounds", "1"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["training"]["images_per_second"]) == {"reference", "2 ranks"}
+    assert found["peak_bytes"]["2 ranks"] > 0
+    sends = min(traffic(get_architecture("mini"), 8).values()) / 2
+    assert sends <= found["sent_bytes"] <= 1.1 * sends  # and the answers, to be counted
+    assert "torch" not in found
+    assert "a rank sends 0." in bench.table(found)
 
 
 def test_a_system_that_ends_is_told_of(capfd):

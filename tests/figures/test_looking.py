@@ -487,7 +487,7 @@ def test_how_long_a_network_is_trained(asked, epochs, photos, tmp_path, monkeypa
 
 
 def test_the_last_epoch_is_looked_at_not_the_best_on_these_images(tmp_path, monkeypatch):
-    def listen(runs, backend):
+    def listen(runs, backend, team):
         raise reproduce.UsageError(" ".join(Path(run).name for run in runs))
 
     monkeypatch.setattr(training, "train", lambda *arguments, **settings: None)

@@ -7,20 +7,28 @@ within a round.
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 import timeit
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from tinyalex.bench.layer_times import layer_times
 from tinyalex.bench.workload import Work, peak_bytes, reference_calls, torch_calls
 from tinyalex.errors import TinyalexError, UsageError
 from tinyalex.net.presets import get_architecture
+from tinyalex.ranks.ranks import Ranks
+from tinyalex.ranks.sharing import backend, shared_out
+from tinyalex.ranks.team import join
+from tinyalex.runs.config import Config
 from tinyalex.system.backends import get_backend
 
 REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long
@@ -32,11 +40,15 @@ TORCH: dict[str, Literal["module", "band"]] = {
 }
 
 
-def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[str, Any]:
+def bench(
+    arch: str, batch_size: int, rounds: int, against: str | None, ranks: int = 1
+) -> dict[str, Any]:
     """Speed of training steps and of inference, interleaved, and of each layer of the reference.
 
-    `training` and `inference`: see `_speeds`; what `training` holds stands at the top as well.
-    `peak_bytes`: the most memory that each system's process had. `layers`: see `layer_times`.
+    ranks: so many processes of the reference are measured too, if more than one. `training` and
+    `inference`: see `_speeds`; what `training` holds stands at the top as well. `peak_bytes`: the
+    most memory that each system's process had, of ranks the largest. `sent_bytes`: those of a
+    rank in a training step. `layers`: see `layer_times`.
     """
     get_architecture(arch)  # raises UsageError here, not in each child
     if against == "torch" and not find_spec("torch"):
@@ -44,6 +56,8 @@ def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[
             "--against torch needs PyTorch, which is not installed: pip install 'tinyalex[parity]'."
         )
     systems = ["reference", *(TORCH if against == "torch" else ())]
+    if ranks > 1:
+        systems.append(together := f"{ranks} ranks")
     children: dict[str, _Child] = {}
     seconds: dict[str, dict[str, list[float]]] = {m: {s: [] for s in systems} for m in MODES}
     try:
@@ -55,6 +69,7 @@ def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[
                     time.sleep(REST)
                     seconds[mode][system].append(child.ask(mode))
         peaks = {system: child.ask("peak") for system, child in children.items()}
+        sent = children[together].ask("sent") if ranks > 1 else 0
         per_layer = children["reference"].ask("layers")
     finally:
         for child in children.values():
@@ -67,6 +82,7 @@ def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[
         **speeds["training"],
         **speeds,
         "peak_bytes": peaks,
+        "sent_bytes": sent,
         "layers": per_layer,
     }
 
@@ -74,7 +90,7 @@ def bench(arch: str, batch_size: int, rounds: int, against: str | None) -> dict[
 def _speeds(seconds: Mapping[str, Sequence[float]], batch_size: int) -> dict[str, Any]:
     """Images a second, median, of each system; the first is the reference.
 
-    With others: `torch` is the fastest of them, `ratio` the median over the rounds of the
+    With others: `torch` is the fastest of PyTorch's, `ratio` the median over the rounds of the
     reference's speed over its, `ratio_range` that of all rounds, `ratios` both for each.
     """
     reference, *others = seconds
@@ -84,12 +100,14 @@ def _speeds(seconds: Mapping[str, Sequence[float]], batch_size: int) -> dict[str
         ratios = {}
         for system in others:
             pairs = zip(seconds[reference], seconds[system], strict=True)
-            rounds = sorted(theirs / ours for ours, theirs in pairs)
+            rounds = sorted(its / ours for ours, its in pairs)
             ratios[system] = rounds[0], statistics.median(rounds), rounds[-1]
-        fastest = max(others, key=speed.__getitem__)
+        speeds["ratios"] = ratios
+    if theirs := [system for system in others if not system.endswith(" ranks")]:
+        fastest = max(theirs, key=speed.__getitem__)
         low, middle, high = ratios[fastest]
         speeds |= {"torch": speed[fastest], "torch_version": fastest, "ratio": middle}
-        speeds |= {"ratio_range": (low, high), "ratios": ratios}
+        speeds |= {"ratio_range": (low, high)}
     return speeds
 
 
@@ -124,15 +142,35 @@ def table(result: Mapping[str, Any]) -> str:
     lines += ["", "memory of the process at its highest:"]
     for system, n in result["peak_bytes"].items():
         lines.append(f"  {system:<38} " + (f"{n / 2**20:8.0f} MiB" if n else " unknown"))
+    if sent := result.get("sent_bytes"):
+        lines += ["", f"a rank sends {sent / 1e6:.2f} MB in a training step"]
     return "\n".join(lines)
+
+
+def mpiexec() -> str:
+    """The launcher beside this Python, or on the PATH. Raises UsageError if there is none."""
+    found = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
+    if not (path := found or shutil.which("mpiexec")):
+        raise UsageError("There is no mpiexec to start ranks with: pip install 'tinyalex[mpi]'.")
+    return path
 
 
 class _Child:
     """A system under test in a process that answers one JSON line to each word."""
 
     def __init__(self, system: str, arch: str, batch_size: int) -> None:
+        begin = [mpiexec(), "-n", system.split()[0]] if system.endswith(" ranks") else []
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tinyalex.bench.bench", system, arch, str(batch_size)],
+            [
+                *begin,
+                sys.executable,
+                "-P",
+                "-m",
+                "tinyalex.bench.bench",
+                system,
+                arch,
+                str(batch_size),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -168,10 +206,13 @@ class _Child:
 def _serve(system: str, arch: str, batch_size: int) -> None:
     """The child's side: answers each word that comes in, with the seconds of a training step or an
     inference, with the peak of its memory, or with the times of the layers."""
-    work = Work.of(get_architecture(arch), batch_size)
-    if system == "reference":
-        ops = get_backend("reference")
+    work, team = Work.of(get_architecture(arch), batch_size), join()
+    ops = get_backend("reference")
+    if system == "reference" or system.endswith(" ranks"):
+        config = Config(batch_size=batch_size).resolved(work.architecture)
+        ops = backend(ops, team, shared_out(config, work.architecture, team))
         calls = reference_calls(work, ops)
+        sent = ops.sent if isinstance(ops, Ranks) else Counter[str]()
     else:
         calls = torch_calls(work, TORCH[system])
 
@@ -179,12 +220,20 @@ def _serve(system: str, arch: str, batch_size: int) -> None:
         if word == "layers":
             return layer_times(work, ops)
         if word == "peak":
-            return peak_bytes()
+            return max(team.gather([peak_bytes()]))
+        if word == "sent":
+            before = sent.total()
+            calls["training"]()
+            return sent.total() - before
         calls[word]()  # not timed: after its rest the processor is slow, by a tenth, for a while
-        return timeit.timeit(calls[word], number=1)
+        team.agree(0)
+        return max(team.gather([timeit.timeit(calls[word], number=1)]))
 
-    for line in sys.stdin:
-        print(json.dumps(answer(line.strip())), flush=True)
+    words = iter(sys.stdin) if team.first else itertools.repeat("")
+    while word := team.tell(team.first and next(words, "")):
+        result = answer(word.strip())
+        if team.first:
+            print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -64,10 +64,11 @@ def do_eval(arguments: argparse.Namespace) -> None:
         interval_in_words,
         measured_on,
     )
+    from tinyalex.ranks.team import join
     from tinyalex.runs.weights import load_networks, open_data_of
 
     _check_csv(arguments.csv)
-    checkpoints, networks = load_networks(arguments.runs)
+    checkpoints, networks = load_networks(arguments.runs, team=join())
     dataset = open_data_of(
         checkpoints, arguments.data, arguments.classes_at, arguments.numbers_from
     )
@@ -92,7 +93,7 @@ def do_eval(arguments: argparse.Namespace) -> None:
     columns = ["class", "images", "right", "accuracy"]
     if arguments.per_class:
         result["classes"] = [dict(zip(columns, row, strict=True)) for row in classes]
-    if arguments.csv:
+    if arguments.csv and join().first:
         _write_csv(arguments.csv, [columns, *classes])
     if arguments.json:
         print(json.dumps(result))
@@ -180,12 +181,13 @@ def do_features(arguments: argparse.Namespace) -> None:
     from tinyalex.data import open_data
     from tinyalex.data.dataset import Split
     from tinyalex.measure.features import All, Pictures, Request, extract
+    from tinyalex.ranks.team import join
     from tinyalex.runs.weights import decoder_of, load_networks
 
     _check_order(arguments)
     if bool(arguments.images) == bool(arguments.data):
         raise UsageError("Give either pictures or --data.")
-    (state,), (network,) = load_networks([arguments.source])
+    (state,), (network,) = load_networks([arguments.source], team=join())
     decoder = decoder_of(state)
     split: Split = Pictures(arguments.images, decoder)
     classes: tuple[str, ...] = ()
@@ -380,7 +382,8 @@ def do_reproduce(arguments: argparse.Namespace) -> None:
 def do_bench(arguments: argparse.Namespace) -> None:
     from tinyalex.bench.bench import bench, table
 
-    result = bench(arguments.arch, arguments.batch_size, arguments.rounds, arguments.against)
+    asked = arguments.batch_size, arguments.rounds, arguments.against, arguments.ranks
+    result = bench(arguments.arch, *asked)
     print(json.dumps(result) if arguments.json else table(result))
 
 

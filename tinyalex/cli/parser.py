@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 from tinyalex.cli import commands
 from tinyalex.errors import NO_MEMORY, TinyalexError, UsageError, WriteError, nearest, printable
 from tinyalex.net.presets import ARCHITECTURES, Recipe
+from tinyalex.ranks.launch import die_of_interrupts, launched
 from tinyalex.runs.config import ON_BAD_IMAGE, Config
 from tinyalex.system.backends import BACKENDS, PRECISIONS
 from tinyalex.system.version import __version__
@@ -135,6 +136,9 @@ def _whole(parser: Any, *flags: str, least: int = 1, **settings: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, or as `tinyalex.errors` says."""
     argv = sys.argv[1:] if argv is None else argv
+    die_of_interrupts()
+    if launched().rank:  # the first one speaks
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         for before, word in itertools.pairwise(["tinyalex", *argv]):
             if not word or (word.startswith("--") and word.endswith("=")):
@@ -147,7 +151,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             arguments.parser.known = arguments
             arguments.parser.error(f"unrecognized arguments: {shlex.join(unknown)}")
+        if launched().size > 1:
+            if not hasattr(arguments, "on_ranks"):
+                command = arguments.parser.prog
+                raise UsageError(f"{command} is for one process. Leave the launcher out.")
+            _team().join()
         code = arguments.run(arguments)
+        if launched().size > 1:
+            _team().join().finish()
         sys.stdout.flush()
     except TinyalexError as error:
         return _told(str(error), error.exit_code, error.program)
@@ -157,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told("stopped", 128 + signal.SIGINT)
     except BrokenPipeError:  # the reader, `| head` say, has had enough
         _give_up(sys.stdout)
-        return 128 + 13  # SIGPIPE, which Windows does not name
+        return _told("", 128 + 13, tell=lambda text: None)  # SIGPIPE, which Windows does not name
     except OSError as error:
         if error.filename is not None:
             raise
@@ -179,14 +190,29 @@ def _check_readable(word: str) -> None:
             raise UsageError(f"{path} is a pipe, and not read. Give a file or a folder.")
 
 
-def _told(text: str, code: int, program: str = "") -> int:
-    """The exit code, after saying why; where the terminal has gone, without."""
+def _team() -> Any:
+    """Means by which ranks talk, imported where there are some."""
+    from tinyalex.ranks import team
+
+    return team
+
+
+def _tell(text: str) -> None:
+    """Print an error; where the terminal has gone, nothing."""
     try:
-        for line in (f"tinyalex: {text}", *program.splitlines()):
-            print(printable(line), file=sys.stderr)
+        print(f"tinyalex: {text}", file=sys.stderr)
         sys.stdout.flush()
     except OSError:
         _give_up(sys.stdout, sys.stderr)
+
+
+def _told(text: str, code: int, program: str = "", tell: Callable[[str], None] = _tell) -> int:
+    """The exit code, after saying why, once for all ranks."""
+    lines = "\n".join(map(printable, (text, *program.splitlines())))
+    if launched().size > 1 and _team().join.cache_info().currsize:
+        return int(_team().join().fail(lines, code, tell))
+    if not launched().rank:  # the others have met the same
+        tell(lines)
     return code
 
 
@@ -233,6 +259,7 @@ def _train(command: Command) -> None:
     )
     sub.add_argument("--resume", metavar="RUN", help=f"continue: {RUN}")
     sub.add_argument("-q", "--quiet", action="store_true", help="print the last lines only")
+    sub.set_defaults(on_ranks=True)
     for title, names in GROUPS.items():
         group = sub.add_argument_group(title)
         for name in names:
@@ -243,7 +270,7 @@ GROUPS = {
     "data": ("data", "classes_at", "on_bad_image", "max_pixels", "decoding", "workers"),
     "network": ("arch", "weights", "freeze"),
     "recipe": ("epochs", "max_steps", "early_stopping", *RECIPE[1:], "seed"),
-    "hardware": ("backend", "gpus", "precision", "check_every"),
+    "hardware": ("backend", "gpus", "precision", "pieces", "parallel", "check_every"),
     "run": ("output_dir", "print_freq"),
 }
 """The settings in the order in which --help has them."""
@@ -271,6 +298,7 @@ def _eval(command: Command) -> None:
     sub = command(
         "eval", "top-1 and top-5 error of one run, or of several averaged", commands.do_eval
     )
+    sub.set_defaults(on_ranks=True)
     sub.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     sub.add_argument("--data", help="images to use (default: those of the training)")
     _add_classes_at(sub)
@@ -300,6 +328,7 @@ def _predict(command: Command) -> None:
 
 def _features(command: Command) -> None:
     sub = command("features", "what a run's layers answer to pictures", commands.do_features)
+    sub.set_defaults(on_ranks=True)
     sub.add_argument("source", metavar="RUN", help=RUN)
     sub.add_argument("images", metavar="IMAGE", nargs="*", help=PICTURES)
     sub.add_argument("--data", help="data set whose images to take, with their labels")
@@ -413,6 +442,7 @@ def _bench(command: Command) -> None:
     _add_arch(sub, "alexnet")
     _whole(sub, "-b", "--batch-size", default=32, help="images a step")
     sub.add_argument("--against", choices=("torch",), help="measure this too, in turn")
+    _whole(sub, "--ranks", default=1, help="measure so many processes beside one, too")
     _whole(sub, "--rounds", default=5, help="measurements of each")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
@@ -423,6 +453,7 @@ def _reproduce(command: Command) -> None:
         "the paper's experiments again, beside the paper's numbers",
         commands.do_reproduce,
     )
+    sub.set_defaults(on_ranks=True)
     sub.more = _experiments
     sub.add_argument("name", metavar="NAME", help="one of those below, or all, for a page of them")
     sub.add_argument("--data", help="images to train on (default: the built-in ones)")

@@ -50,10 +50,12 @@ def batches(
     start: int = 0,
     workers: int,
     empty: Callable[..., Pixels] = np.empty,
+    own: Callable[[int], slice] = slice,
 ) -> Iterator[Batch]:
     """The images `indices` of `split`, `batch_size` at a time; the last batch has what is left.
 
     start: batches to skip, without decoding them, so as to resume inside an epoch.
+    own: the part of a batch of so many images that is read; the others hold anything.
     workers: threads that decode ahead; 0 decodes in the caller. The batches do not depend on it.
     empty: makes the memory of a batch, by its shape and dtype.
     What `split.read` raises is raised at the batch it belongs to. When the iterator has ended, has
@@ -70,8 +72,8 @@ def batches(
     if workers == 0:
         for chunk in chunks:
             begin = perf_counter()
-            images = empty((len(chunk), *shape), dtype)
-            _fill(images, split, chunk, threading.Event())
+            images, mine = empty((len(chunk), *shape), dtype), own(len(chunk))
+            _fill(images[mine], split, chunk[mine], threading.Event())
             yield Batch(images, split.labels[chunk], perf_counter() - begin)
         return
 
@@ -88,10 +90,11 @@ def batches(
     with Threads(workers, thread_name_prefix="decode") as pool:
         try:
             for chunk in chunks:
-                images = empty((len(chunk), *shape), dtype)
+                images, mine = empty((len(chunk), *shape), dtype), own(len(chunk))
+                rows, wanted = images[mine], chunk[mine]
                 parts = [  # every worker has its share of every batch, so that the next comes first
-                    pool.submit(_fill, images[share], split, chunk[share], stop)
-                    for share in _shares(len(chunk), workers)
+                    pool.submit(_fill, rows[share], split, wanted[share], stop)
+                    for share in _shares(len(wanted), workers)
                 ]
                 under_way.append((chunk, images, parts))
                 if len(under_way) > _AHEAD:

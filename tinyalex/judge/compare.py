@@ -212,7 +212,7 @@ class Comparison:
         loss, cache = definition.softmax_cross_entropy(x, labels)
         dy = definition.softmax_cross_entropy_backward(cache)
         y, cache = self.ops.softmax_cross_entropy(
-            self.ops.asarray(x, "head"), self.ops.asarray(labels, "head")
+            self.ops.asarray(x, "head"), self.ops.asarray(labels, "labels")
         )
         actual = {"y": y, "dx": self.ops.softmax_cross_entropy_backward(cache)}
         yield from self.differences("loss", {"y": loss, "dx": dy}, actual, TOLERANCES["fp32"])

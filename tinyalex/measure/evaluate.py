@@ -99,10 +99,11 @@ def evaluate(
     check_not_empty(split)
     count, loss, wrong5 = len(split.labels), 0.0, 0
     per_class = np.zeros((3, networks[0].architecture.classes), np.int64)
-    for batch in batches(split, np.arange(count), batch_size, workers=workers):
+    own = getattr(networks[0].ops, "own", slice)  # of a rank
+    for batch in batches(split, np.arange(count), batch_size, workers=workers, own=own):
         probs = probabilities(networks, batch.images, crops)
-        own = probs[np.arange(len(batch.labels)), batch.labels]
-        loss -= float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
+        of_label = probs[np.arange(len(batch.labels)), batch.labels]
+        loss -= float(np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).sum())
         rank = rank_of_label(probs, batch.labels)
         for row, labels in enumerate((batch.labels, batch.labels[rank < 1], probs.argmax(1))):
             per_class[row] += np.bincount(labels, minlength=per_class.shape[1])

@@ -31,6 +31,7 @@ from tinyalex.errors import DataError, UsageError, nearest
 from tinyalex.measure.evaluate import views as draws_of_views
 from tinyalex.net.network import Network, outputs
 from tinyalex.net.shapes import layers as layers_of
+from tinyalex.ranks.team import join
 from tinyalex.system.arrays import Array
 from tinyalex.system.files import replacing, sync_folder, writing
 
@@ -168,20 +169,23 @@ def extract(
     shapes = request.shapes(network)
     folder = path.with_name(f"{path.name}.rows")
     with writing(path, "--output"):
-        done = _begin(folder, _told(network, split, request), shapes)
+        told, team = _told(network, split, request), join()
+        done = team.tell(team.first and _begin(folder, told, shapes))
+        own = getattr(network.ops, "own", slice)  # of a rank
         after_batch(done)
         with ExitStack() as stack:
-            files = {n: stack.enter_context(open(folder / n, "ab")) for n in request.layers}
-            for batch in batches(
-                split, np.arange(done, len(split.labels)), batch_size, workers=workers
-            ):
+            paths = {n: folder / n if team.first else os.devnull for n in request.layers}
+            files = {n: stack.enter_context(open(p, "ab")) for n, p in paths.items()}
+            rest = np.arange(done, len(split.labels))
+            for batch in batches(split, rest, batch_size, workers=workers, own=own):
                 found = features(network, batch.images, request.layers, request.pool, request.views)
                 for name, file in files.items():
                     file.write(found[name].astype("<f4").tobytes())
                     file.flush()
                 after_batch(len(batch.labels))
-        _put_together(path, folder, split, request, shapes)
-        shutil.rmtree(folder)
+        if team.first:
+            _put_together(path, folder, split, request, shapes)
+            shutil.rmtree(folder)
 
 
 def _told(network: Network, split: Split, request: Request) -> str:

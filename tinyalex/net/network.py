@@ -10,7 +10,7 @@ import numpy as np
 from tinyalex.backend import Array, Backend, Cache, Fusion, Role
 from tinyalex.errors import UsageError, nearest
 from tinyalex.net.draws import Draws, centre_draws
-from tinyalex.net.layers import Augment, Conv2d, Dropout, Row
+from tinyalex.net.layers import Augment, Conv2d, Dropout, Linear, Row
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 
@@ -106,7 +106,7 @@ class Network:
         stages: planned with `ends`.
         """
         if images.dtype == np.uint8:
-            return self.ops.asarray(images), stages
+            return self.ops.asarray(images, "images"), stages
         return self.ops.asarray(images, "mask"), [s for s in stages if s.first >= self.frozen]
 
     def ends(self, names: Iterable[str] = ()) -> set[str]:
@@ -128,7 +128,7 @@ class Network:
         asarray = self.ops.asarray
         match row:
             case Augment():
-                drawn = (asarray(a) for a in (draws.corner, draws.flip, draws.shift))
+                drawn = (asarray(a, "images") for a in (draws.corner, draws.flip, draws.shift))
                 return (self.mean, *drawn, row.size, row.scale * draws.scale)
             case Dropout():
                 kept = 1 - row.rate
@@ -166,8 +166,11 @@ def frozen_rows(architecture: Architecture, freeze: str | None) -> int:
 
 
 def role_of(parameter: str, architecture: Architecture) -> Role:
-    """Role of a parameter: the last layer lies on the first device, as in 2012; others are cut."""
-    return "head" if parameter.startswith(f"{architecture.rows[-1].name}.") else "tower"
+    """Role of a parameter, by its layer: the last one, another linear layer, or a convolution."""
+    row = next(r for r in reversed(architecture.rows) if parameter.startswith(f"{r.name}."))
+    if row is architecture.rows[-1]:
+        return "head"
+    return "neurons" if isinstance(row, Linear) else "tower"
 
 
 def plan(rows: Sequence[Row], ops: Backend, ends: Container[str] = ()) -> list[Stage]:

@@ -27,7 +27,7 @@ def loss_and_gradients(
     """
     ops = network.ops
     logits, tape = network.forward(images, draws)
-    loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(labels, "head"))
+    loss, cache = ops.softmax_cross_entropy(logits, ops.asarray(labels, "labels"))
     metrics = ops.download(loss, logits)
     gradients = network.backward(ops.softmax_cross_entropy_backward(cache), tape)
     known, answers = metrics()

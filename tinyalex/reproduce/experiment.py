@@ -15,6 +15,7 @@ from tinyalex.data.batches import keep_in_memory
 from tinyalex.data.dataset import Dataset, Part, Split
 from tinyalex.figures import canvas
 from tinyalex.measure.neighbors import sample
+from tinyalex.ranks.team import join
 from tinyalex.runs.config import Config
 from tinyalex.system.files import write_whole, writing
 
@@ -114,7 +115,9 @@ def experiment(
 
 
 def write(experiment: Experiment, answer: Answer, request: Request, seconds: float) -> None:
-    """figure.png, table.md and result.json in a folder of the experiment's name."""
+    """figure.png, table.md and result.json in a folder of the experiment's name, by one rank."""
+    if not join().first:
+        return
     folder = request.folder / experiment.name
     result = {
         "name": experiment.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinyalex.errors import TinyalexError
 from tinyalex.figures.markup import data_uri, document, table
+from tinyalex.ranks.team import join
 from tinyalex.reproduce.experiment import Experiment, Request, write_text
 from tinyalex.system.version import __version__
 
@@ -39,7 +40,8 @@ def write_page(
     failed: the errors of the experiments that have no results.
     """
     path = request.folder / "index.html"
-    write_text(path, page(experiments, failed, request))
+    if join().first:
+        write_text(path, page(experiments, failed, request))
     return path
 
 

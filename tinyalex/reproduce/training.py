@@ -9,6 +9,7 @@ from tinyalex.data.dataset import Dataset
 from tinyalex.errors import UsageError
 from tinyalex.net.network import Network
 from tinyalex.net.presets import Architecture, get_architecture
+from tinyalex.ranks.team import join
 from tinyalex.reproduce.experiment import Request
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
@@ -21,7 +22,8 @@ Record = dict[str, Any]
 LOG = 10**9  # steps between log lines: an experiment tells of epochs
 
 # What may differ when a run is gone on with: how long, and by whom it is computed.
-FREE = ("epochs", "backend", "gpus", "precision", "workers", "print_freq", "output_dir")
+COMPUTED = ("backend", "gpus", "precision", "pieces", "parallel", "workers")
+FREE = ("epochs", "print_freq", "output_dir", *COMPUTED)
 
 
 def train(
@@ -126,7 +128,7 @@ def look(
                     f"--run looks at a network that is trained already, and --{name} is for "
                     "training one. Give one of the two."
                 )
-        checkpoints, networks = load_networks([request.run], request.backend)
+        checkpoints, networks = load_networks([request.run], request.backend, join())
         architecture = networks[0].architecture
         size = architecture.data.image_size
         dataset = request.part(open_data_of(checkpoints, request.data), size)
@@ -142,7 +144,7 @@ def look(
             train(request, name, seed, epochs, **settings)
             # Not the best epoch, which was the best on the very images that will be looked at.
             runs.append(str(run_folder(request, name, seed, settings) / "last.npz"))
-        checkpoints, networks = load_networks(runs, request.backend)
+        checkpoints, networks = load_networks(runs, request.backend, join())
         for path, state in zip(runs, checkpoints, strict=True):
             if state.progress.epoch != epochs:
                 raise UsageError(

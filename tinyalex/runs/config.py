@@ -75,7 +75,14 @@ class Config:
     backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", rule=GPUS)
     precision: str = setting("fp32", "precision of matrix products", choices=PRECISIONS)
-    batch_size: int | None = whole("images a step; fewer where the data are few", short="-b")
+    pieces: int | None = whole(
+        "pieces of a batch that are computed by themselves, a power of two; any number of ranks "
+        "that divides it gives the same bits (default: the number of ranks)"
+    )
+    parallel: str | None = setting(
+        None, "what ranks have whole (default: as sends less)", choices=("data", "hybrid")
+    )
+    batch_size: int | None = whole("images a step, of all ranks; fewer for few data", short="-b")
     epochs: int | None = whole("times through the data")
     max_steps: int | None = whole("stop after so many steps in all")
     early_stopping: int | None = whole("end after so many epochs without a better validation error")

@@ -205,6 +205,16 @@ class RunFolder:
             ) from None
 
 
+class ReadFolder(RunFolder):
+    """The folder of a run in a process that leaves the writing to another one."""
+
+    def write(self, name: str, text: str) -> None:
+        """Write nothing."""
+
+    def record(self, event: str, values: Mapping[str, Any]) -> None:
+        """Record nothing."""
+
+
 def _sound(line: bytes) -> dict[str, Any] | None:
     """The record in a line of the log, or None if it has not all that is read from it."""
     try:

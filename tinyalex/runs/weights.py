@@ -12,6 +12,8 @@ from tinyalex.data.fingerprint import contents
 from tinyalex.errors import CheckpointError, DataError
 from tinyalex.net.network import Network, role_of
 from tinyalex.net.presets import Architecture
+from tinyalex.ranks.ranks import answering
+from tinyalex.ranks.team import Team
 from tinyalex.runs import checkpoint
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, from_mapping, same_data
@@ -19,14 +21,15 @@ from tinyalex.system.backends import get_backend
 
 
 def load_networks(
-    runs: str | Sequence[str], backend: str = "auto"
+    runs: str | Sequence[str], backend: str = "auto", team: Team | None = None
 ) -> tuple[list[Checkpoint], list[Network]]:
     """The best checkpoint of each run (or the .npz named), and its network, ready to answer.
 
     Several can be averaged, so they must have the same classes and take images of the same size.
+    team: ranks that share each batch, and so have to ask for the same answers.
     """
-    runs = [runs] if isinstance(runs, str) else runs
-    ops = get_backend(backend)
+    runs, team = [runs] if isinstance(runs, str) else runs, team or Team()
+    ops = answering(get_backend(backend, (team.local,)), team)
     (first_path, first), *others = loaded = [checkpoint.load_run(run) for run in runs]
     size = first.network.data.image_size
     for path, other in others:

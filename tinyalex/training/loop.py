@@ -17,6 +17,7 @@ from tinyalex.net.network import first_not_finite
 from tinyalex.net.schedule import coloured, factors
 from tinyalex.net.shapes import parameters
 from tinyalex.net.step import train_step
+from tinyalex.ranks.team import FailedElsewhere
 from tinyalex.system.arrays import Array
 from tinyalex.system.signals import Stop
 from tinyalex.training import messages
@@ -47,14 +48,16 @@ def train(
                     record = finish_epoch(run, recorder, meter)
                     if after_epoch(record):
                         break
-        except (DataError, DeviceMemoryError, MemoryError, OSError) as error:
-            if not run.sgd.updating:
+        except (DataError, DeviceMemoryError, FailedElsewhere, MemoryError, OSError) as error:
+            heard = isinstance(error, FailedElsewhere)  # before anything was updated here
+            if run.parameters_here and (heard or not run.sgd.updating):
                 recorder.save()
-            if isinstance(error, BrokenPipeError):  # the reader has had enough
+            if isinstance(error, BrokenPipeError | FailedElsewhere):  # the reader has had enough
                 raise
             raise messages.ended_early(error, run) from None
         recorder.save()
         recorder.draw()
+        run.team.agree(0)  # all go on when the first has written
         for line in messages.conclusion(run):
             say(printable(line))
 
@@ -66,13 +69,15 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     rates = factors(recipe, epoch, parameters(run.architecture.rows))
     colour_noise = coloured(recipe, epoch)
     order, meter = epoch_order(seed, epoch, count), Meter(progress)
+    own, start = getattr(run.ops, "own", slice), progress.batch  # of a rank
     ahead = batches(
         run.images,
         order,
         recipe.batch_size,
-        start=progress.batch,
+        start=start,
         workers=config.workers,
         empty=run.ops.host_empty,
+        own=own,
     )
     with progress_bar(f"epoch {epoch + 1}", count, int(progress.sums[3])) as bar:
         for batch in ahead:

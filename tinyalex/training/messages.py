@@ -13,6 +13,7 @@ from tinyalex.errors import (
 from tinyalex.measure.evaluate import FEW, has_top5, interval, interval_in_words
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
+from tinyalex.ranks.sharing import description
 from tinyalex.reports.summary import gpu_bytes
 from tinyalex.runs.config import Config
 from tinyalex.training.start import Run
@@ -28,6 +29,7 @@ def introduction(run: Run) -> list[str]:
         f"{sum(c.macs for c in cost):,} multiply-adds an image, {run.ops.name} backend",
         f"{dataset.name}: {len(dataset.train.labels):,} training and {val} validation images, "
         f"{len(dataset.classes)} classes",
+        *description(run.ops, architecture, run.recipe.batch_size),
         *(f"note: {note}" for note in dataset.notes),
     ]
     if run.ops.name == "reference" and (config.gpus, config.precision) != (
@@ -131,9 +133,12 @@ def how_to_continue(run: Run) -> str:
 def ended_early(
     error: DataError | DeviceMemoryError | MemoryError | OSError, run: Run
 ) -> TinyalexError:
-    """The error of a run that was ended from outside, and is saved unless an update was cut."""
+    """The error of a run that was ended from outside, and is saved unless an update was cut.
+
+    Nor where other ranks have a share of the parameters.
+    """
     further = how_to_continue(run)
-    if run.sgd.updating:
+    if run.sgd.updating or not run.parameters_here:
         further = f"What was saved before in {run.folder.path} is untouched."
     if isinstance(error, DataError):
         return DataError(f"{error} {further}")

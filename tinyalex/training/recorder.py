@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tinyalex.errors import DivergedError
 from tinyalex.figures import draw
+from tinyalex.ranks.sharing import whole
 from tinyalex.runs import checkpoint
 from tinyalex.system.signals import Stop, StoppedBySignal
 from tinyalex.training import messages
@@ -42,9 +43,11 @@ class Recorder:
             run.folder.record("step", record)
             if not sys.stderr.isatty():
                 self.say(messages.step(record, run))
-        if text := self.standstill.after_step(loss, images[:SIGNAL_IMAGES]):
+        first_piece = images[: len(images) // (run.config.pieces or 1)]  # the first rank has it
+        if text := self.standstill.after_step(loss, first_piece[:SIGNAL_IMAGES]):
             self.note(text)
-        if text := self.estimate.after_step(images):  # not of the log: no two runs have it alike
+        # Not of the log: no two runs have it alike; nor of ranks, which would not ask at one time.
+        if run.team.size == 1 and (text := self.estimate.after_step(images)):
             self.say(text)
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -61,7 +64,8 @@ class Recorder:
         if progress.best is record:
             self.save("best.npz")
         self.save()
-        if time.monotonic() - self.drawn > DRAW_SECONDS:
+        (due,) = run.team.agree(time.monotonic() - self.drawn > DRAW_SECONDS)
+        if due:
             self.draw()
         self.estimate.after_epoch()
 
@@ -80,12 +84,12 @@ class Recorder:
 
     def between_steps(self) -> None:
         """Save now and then, and stop if a signal asked for it."""
-        if self.stop.number is not None:
+        due = time.monotonic() - self.saved > SAVE_SECONDS
+        number, due_anywhere = self.run.team.agree(self.stop.number or 0, due)
+        if number:
             self.save()
-            raise StoppedBySignal(
-                f"Stopped. {messages.how_to_continue(self.run)}", self.stop.number
-            )
-        if time.monotonic() - self.saved > SAVE_SECONDS:
+            raise StoppedBySignal(f"Stopped. {messages.how_to_continue(self.run)}", int(number))
+        if due_anywhere:
             self.save()
 
     def save(self, name: str = "last.npz") -> None:
@@ -94,13 +98,15 @@ class Recorder:
         for parameter, value in state.parameters.items():
             if not np.isfinite(value).all():
                 raise self.diverged(f"after step {state.progress.step} the parameter {parameter}")
-        checkpoint.save(state, self.run.folder.path / name)
+        if self.run.team.first:
+            checkpoint.save(state, self.run.folder.path / name)
         self.saved = time.monotonic()
 
     def draw(self) -> None:
         """Draw the pictures of the run."""
-        run = self.run
-        draw.draw_all(run.folder, run.network, run.dataset, run.config, run.progress)
+        run, network = self.run, whole(self.run.network)
+        if run.team.first:
+            draw.draw_all(run.folder, network, run.dataset, run.config, run.progress)
         self.drawn = time.monotonic()
 
     def diverged(self, what: str) -> DivergedError:

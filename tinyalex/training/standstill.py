@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tinyalex.measure.image_signal import image_signal
 from tinyalex.net.network import Network
 from tinyalex.net.presets import Recipe
+from tinyalex.ranks.sharing import on_first
 from tinyalex.runs.progress import Progress
 
 LOSSES = ("loss", "val_loss")
@@ -43,7 +44,7 @@ class Standstill:
     def after_step(self, loss: float, images: npt.NDArray[np.uint8]) -> str:
         """Text for the user, mostly empty. Steps are counted from the run's first.
 
-        images: some of the last batch, on which the signal is measured then.
+        images: some of the last batch, on which the signal is measured then, if there are two.
         """
         progress, self.images = self.progress, images
         if progress.standing is None:
@@ -69,7 +70,9 @@ class Standstill:
 
     def _text(self, loss: str, early: int = 0) -> str:
         """Text of what stands and what helps. early: too few steps to tell of a sound network."""
-        signal = {} if self.images is None else image_signal(self.network, self.images)
+        images, signal = self.images, {}
+        if images is not None and len(images) > 1:
+            signal = on_first(self.network, lambda network: image_signal(network, images))
         faded = bool(signal) and list(signal.values())[-1].share <= self.FADED
         if early and not faded:
             return ""

@@ -29,10 +29,12 @@ from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture, Recipe, check_towers
 from tinyalex.net.schedule import learning_rate
 from tinyalex.net.shapes import layers
+from tinyalex.ranks.sharing import backend, shared_out
+from tinyalex.ranks.team import Team, join
 from tinyalex.runs import checkpoint as checkpoints
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
-from tinyalex.runs.folder import RunFolder
+from tinyalex.runs.folder import ReadFolder, RunFolder
 from tinyalex.runs.progress import Progress, watched
 from tinyalex.runs.weights import fine_tuned
 from tinyalex.system.backends import get_backend
@@ -44,11 +46,13 @@ STEPS, LEAST_BATCH = 24, 8  # of an epoch, and images of a step, where the data 
 class Run:
     """Everything that a training run works with; `progress` and `sgd` move, the rest stays.
 
-    config: all settings filled in. architecture: with the data's number of classes. images, val:
-    the splits of `dataset`, kept in memory where they fit. contents: their fingerprint.
+    config: all settings filled in. team: the ranks that train it. architecture: with the data's
+    number of classes. images, val: the splits of `dataset`, kept in memory where they fit.
+    contents: their fingerprint.
     """
 
     config: Config
+    team: Team
     architecture: Architecture
     dataset: Dataset
     images: Split
@@ -69,6 +73,11 @@ class Run:
     def ops(self) -> Backend:
         """The backend that it runs on."""
         return self.network.ops
+
+    @property
+    def parameters_here(self) -> bool:
+        """True if this rank has all parameters, so that it can save alone."""
+        return self.team.size == 1 or self.config.parallel == "data"
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -142,6 +151,7 @@ def prepare(
         architecture = before[1].network
     architecture = architecture or config.architecture
     architecture.check()
+    team = join()
     asked, config = config, config.resolved(architecture)
     config.toml()  # refuses a path that is no text, before any work
     if config.freeze and not before:
@@ -151,7 +161,6 @@ def prepare(
     frozen_rows(architecture, config.freeze)  # refuses a layer that is not there
     if config.backend != "reference":
         check_towers(architecture, config.devices)
-    ops = get_backend(config.backend, config.devices, config.precision)
     size = architecture.data.image_size
     dataset = dataset or open_data(
         config.data,
@@ -170,18 +179,28 @@ def prepare(
             f"{count} training images. Give -b {count} or less."
         )
     architecture = architecture.with_classes(len(dataset.classes))
+    config = shared_out(config, architecture, team)
+    settings = config.toml()
+    gpus = tuple(number + team.local * len(config.devices) for number in config.devices)
+    ops = backend(get_backend(config.backend, gpus, config.precision), team, config)
     images = keep_in_memory(dataset.train, size)
     fingerprint = contents(dataset)
-    settings = config.toml()
     for note in notes:
         say(f"note: {note}")
+    if changes := differences(team.tell(fingerprint), fingerprint):
+        raise DataError(
+            f"{dataset.name} is not the data that the first rank has: {'; '.join(changes)}. Give "
+            "all hosts the same --data."
+        )
 
     if resumed:
         path, state = resumed
         checkpoints.check_fits(state, path, architecture, dataset.classes)
         changed = check_resumed(config, path, state, dataset, fingerprint)
         damage = RunFolder(path.parent).damage()
-        folder = RunFolder.resume(path.parent, config.output_dir, settings)
+        folder = one_writes(
+            team, lambda: RunFolder.resume(path.parent, config.output_dir, settings)
+        )
         if changed:
             say(f"changed: {printable(changed)}")
         for note in filter(None, (damage, checkpoints.computed_elsewhere(state))):
@@ -192,22 +211,25 @@ def prepare(
         weights = initial_parameters(architecture, config.seed)
         if source:
             weights = fine_tuned(source, architecture, dataset.classes, weights)
-        folder = RunFolder.create(config.output_dir, architecture.name, settings)
+        folder = one_writes(
+            team, lambda: RunFolder.create(config.output_dir, architecture.name, settings)
+        )
         velocities = {name: np.zeros_like(value) for name, value in weights.items()}
         progress = Progress()
         if source:  # the weights know images without this mean
             mean, colour = source[1].mean, source[1].colour
         else:
-            mean, colour = statistics(images, size, config)
+            mean, colour = team.tell(team.first and statistics(images, size, config))
     network = Network(architecture, ops, weights, mean, config.freeze)
     val = None if dataset.val is None else keep_in_memory(dataset.val, size)
-    if network.frozen and not config.check_every:
+    if network.frozen and not config.check_every and not (config.pieces or 1) > 1:
         batch, workers = config.recipe.batch_size, config.workers
         val = val and with_features(network, val, batch, workers)
         if not architecture.data.varies:
             images = with_features(network, images, batch, workers)
     run = Run(
         config=config,
+        team=team,
         architecture=architecture,
         dataset=dataset,
         images=images,
@@ -220,8 +242,9 @@ def prepare(
         colour=colour,
     )
     if resumed:
-        moved = state.config.get("data") != config.data
-        folder.restore(path, run.state(), moved, say)
+        moved, now = state.config.get("data") != config.data, run.state()
+        if team.first:
+            folder.restore(path, now, moved, say)
     return run
 
 
@@ -254,6 +277,13 @@ def with_features(network: Network, split: Split, batch_size: int, workers: int)
             parts += [y for _, y in outputs(network, batch.images, [last.row.name])]
             bar.update(len(batch.labels))
     return InMemory(split.labels, split.names, np.concatenate(parts))
+
+
+def one_writes(team: Team, make: Callable[[], RunFolder]) -> RunFolder:
+    """The folder that the first rank makes; the others have one that writes nothing."""
+    folder = make() if team.first else None
+    path = team.tell(folder and folder.path)
+    return folder or ReadFolder(path)
 
 
 def statistics(images: Split, size: int, config: Config) -> tuple[Any, Any]:

@@ -1,0 +1,190 @@
+"""Several processes come to what one comes to, bit for bit, and say once what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mpi import ENVIRONMENT, ended, job, needs_mpi
+from on_ranks import BATCH, STEPS, VALIDATION
+from runs import pictures
+
+from tinyalex.cli.parser import main
+from tinyalex.net.layers import Linear
+from tinyalex.net.presets import get_architecture
+from tinyalex.net.shapes import layers
+from tinyalex.ranks.sharing import traffic
+
+SCRIPT = Path(__file__).parents[1] / "support" / "on_ranks.py"
+RUN = ["train", "--arch", "mini", "--backend", "reference", "-b", "8"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return pictures(tmp_path_factory.mktemp("images") / "pictures", train=20, val=11)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What `on_ranks.py` prints of 1, 2 and 4 ranks."""
+    folder, results = tmp_path_factory.mktemp("ranks"), {}
+    for ranks in (1, 2, 4):
+        code, out, err = ended(job(ranks, SCRIPT, folder, 4, "mini", "cifar-18pct", patch=None))
+        assert code == 0, err
+        results[ranks] = json.loads(out)
+    return results
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_any_number_of_ranks_has_the_bits_of_one(found, tell):
+    """Parameters, velocities, history and log, in both modes."""
+    for name, one in found[1].items():
+        assert len(one["run"]["log"]) > STEPS
+        assert found[2][name]["run"] == found[4][name]["run"] == one["run"]
+        tell(f"{name}: parameters {one['run']['parameters'][:12]} on 1, 2 and 4 ranks")
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_what_is_sent_is_the_formula_to_the_byte(found, tell):
+    """Gradients and activations of all ranks, over steps with 32, 32 and 1 image."""
+    for ranks in (2, 4):
+        for name, result in found[ranks].items():
+            arch, mode = name.split()
+            architecture = get_architecture(arch)
+            sends = [traffic(architecture, n)[mode] for n in (BATCH, BATCH, 1)]
+            trained = (ranks - 1) * sum(sends) * STEPS / len(sends)
+            assert sum(result["sent"]) == trained + evaluated(architecture, mode, ranks)
+            tell(f"{name} on {ranks}: {sum(result['sent']):,.0f} bytes, as computed")
+
+
+def evaluated(architecture, mode, ranks):
+    """Bytes that all ranks send forward for the validation images after each of 2 epochs."""
+    if mode == "data":
+        return 0
+    linear = [c for c in layers(architecture.rows) if isinstance(c.row, Linear)]
+    inputs = sum(c.weight[1] for c in linear)
+    return 2 * (ranks - 1) * 4 * VALIDATION * inputs
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_rank_has_its_share_of_the_linear_layers(found):
+    for ranks, results in found.items():
+        for name, result in results.items():
+            linear = [
+                c.parameters
+                for c in layers(get_architecture(name.split()[0]).rows)
+                if isinstance(c.row, Linear)
+            ]
+            whole = 4 * sum(linear) if "hybrid" in name else 0
+            assert sum(result["neurons"]) == whole
+            assert max(result["neurons"]) <= 1.3 * whole / ranks  # 10 classes in 4 are 2, 3, 2, 3
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_evaluation_on_ranks_counts_the_same(images, tmp_path):
+    run = tmp_path / "run"
+    argv = [*RUN, "--data", str(images), "--max-steps", "3", "--output-dir", str(run)]
+    assert main(argv) == 0
+    counts = set()
+    for ranks, size in ((1, 128), (2, 128), (3, 7), (4, 10)):
+        code, out, err = ended(job(ranks, "eval", run, "-b", size, "--json"))
+        assert code == 0, err
+        scores = json.loads(out)
+        counts.add((scores["images"], scores["top1_error"], scores["top5_error"]))
+    assert len(counts) == 1
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        ([*RUN, "-b", "99999"], 2, "--batch-size 99999"),
+        ([*RUN, "--data", "/nowhere"], 4, "/nowhere"),
+        ([*RUN, "--eposch", "1"], 2, "'--epochs'"),
+        (["doctor"], 2, "for one process"),
+        ([*RUN, "--pieces", "1"], 2, "--pieces 1"),
+    ],
+)
+def test_an_error_of_all_ranks_is_told_once(argv, code, words, tmp_path):
+    found, _, err = ended(job(2, *argv, cwd=tmp_path))
+    assert found == code
+    assert err.count("tinyalex: ") == 1
+    assert words in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_ranks_that_cannot_talk_are_refused(name, tmp_path):
+    """Without mpi4py, or with a launcher that its library does not know: nothing is written."""
+    without = "import sys\nsys.modules['mpi4py'] = None\n"
+    code = f"{without}from tinyalex.cli.parser import main\nsys.exit(main(sys.argv[1:]))"
+    environment = os.environ | {name: "2"}
+    process = subprocess.run(
+        [sys.executable, "-c", code, *RUN],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert process.returncode == 2
+    assert "has started 2 processes" in process.stderr
+    assert "tinyalex[mpi]" in process.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@needs_mpi
+@pytest.mark.parametrize("launcher", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_another_launchers_library_is_refused(launcher, tmp_path):
+    """One of the two is not the launcher of the library here, and neither has started this."""
+    environment = {n: v for n, v in ENVIRONMENT.items() if not n.startswith("PMI")}
+    process = subprocess.run(
+        [sys.executable, "-m", "tinyalex", *RUN],
+        capture_output=True,
+        text=True,
+        env=environment | {launcher: "2"},
+        cwd=tmp_path,
+    )
+    assert process.returncode != 0
+    assert not list(tmp_path.iterdir())
+
+
+FAILING = """
+from tinyalex.errors import DataError
+from tinyalex.ranks.launch import launched
+from tinyalex.training import loop
+step, count = loop.train_step, iter(range(99))
+def failing(*arguments):
+    if next(count) == 5 and launched().rank == {rank}:
+        raise {error}
+    return step(*arguments)
+loop.train_step = failing
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "error", "mode", "code", "words"),
+    [
+        (1, "DataError('Bad image.')", "data", 4, "(rank 1 on"),
+        (1, "ZeroDivisionError", "hybrid", 1, "ZeroDivisionError"),
+        (0, "MemoryError", "data", 1, "not enough memory"),
+    ],
+)
+def test_an_error_of_one_rank_ends_all(rank, error, mode, code, words, images, tmp_path):
+    """Told once, by the first; the steps before are saved where all parameters are on one rank."""
+    argv = [*RUN, "--data", images, "--output-dir", tmp_path / "run", "--parallel", mode]
+    found, _, err = ended(job(2, *argv, patch=FAILING.format(rank=rank, error=error)), 60)
+    assert found == code
+    assert err.count("tinyalex: ") == 1
+    assert words in err
+    if mode == "data":
+        assert "saved up to step 5" in err
+        assert main(["train", "--resume", str(tmp_path / "run"), "--max-steps", "6"]) == 0
