@@ -40,7 +40,9 @@ def train(
     enough: hears each epoch's record and may end the run. settings: of `Config`, beside the usual.
     Raises UsageError if the folder has a run of the same name with other settings.
     """
-    folder = run_folder(request, arch, seed, settings)
+    folder, architecture = run_folder(request, arch, seed, settings), get_architecture(arch)
+    # Falls are where the preset has them, so that a shorter run is the beginning of a longer one.
+    falls = {"lr_step_size": architecture.recipe.lr_step_size}
     config = Config(
         data=request.data,
         arch=arch,
@@ -49,8 +51,8 @@ def train(
         backend=request.backend,
         workers=request.workers,
         output_dir=str(folder),
-        **{"print_freq": LOG, **settings},
-    ).resolved(get_architecture(arch))
+        **{"print_freq": LOG, **falls, **settings},
+    ).resolved(architecture)
     resumed = None
     last, best = folder / "last.npz", folder / "best.npz"
     if last.exists() or best.exists():
