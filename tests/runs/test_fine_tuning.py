@@ -11,6 +11,7 @@ from tinyalex.net.draws import initial_parameters
 from tinyalex.net.presets import get_architecture
 from tinyalex.runs import checkpoint
 from tinyalex.runs.config import Config
+from tinyalex.system.backends import get_backend
 from tinyalex.training import start
 from tinyalex.training.start import prepare
 
@@ -153,3 +154,16 @@ def test_a_layer_that_leaves_nothing_to_keep_or_to_train_is_refused(freeze, hint
 def test_frozen_layers_are_of_a_trained_network(source, tmp_path):
     with pytest.raises(UsageError, match="--weights"):
         prepare(Config(data=str(source[1]), arch="mini", freeze="conv1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["mini", STILL])
+@pytest.mark.parametrize("gpus", [(0,), (0, 0)])
+def test_on_gpus_too_a_run_trains_above_frozen_layers(gpus, arch, source, tmp_path, monkeypatch):
+    """The loop sends images ahead, and features as they are."""
+    truth = trained(frozen(source, tmp_path / "truth", arch=arch, max_steps=2)).state()
+    ops = get_backend("gpu", gpus)
+    monkeypatch.setattr(start, "get_backend", lambda *arguments: ops)
+    found = trained(frozen(source, tmp_path / "gpu", arch=arch, max_steps=2)).state()
+    for name, value in truth.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], value, rtol=0, atol=1e-5)

@@ -52,7 +52,7 @@ class Network:
     the row up to which, from below, no parameter is trained and no neuron dropped. frozen: how many
     rows have the same output in every epoch for that reason, if the images are the same.
 
-    Wherever a network takes images, it also takes the outputs of its frozen rows: float32.
+    Wherever a network takes images, it takes outputs of its frozen rows too: float32, on the host.
     """
 
     def __init__(
@@ -105,9 +105,10 @@ class Network:
 
         stages: planned with `ends`.
         """
-        if images.dtype == np.uint8:
-            return self.ops.asarray(images, "images"), stages
-        return self.ops.asarray(images, "mask"), [s for s in stages if s.first >= self.frozen]
+        if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+            above = [stage for stage in stages if stage.first >= self.frozen]
+            return self.ops.asarray(images, "mask"), above
+        return self.ops.asarray(images, "images"), stages
 
     def ends(self, names: Iterable[str] = ()) -> set[str]:
         """The names, and that of the last frozen row, beyond which no stage may reach."""

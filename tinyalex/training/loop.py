@@ -81,8 +81,8 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     )
     with progress_bar(f"epoch {epoch + 1}", count, int(progress.sums[3])) as bar:
         for batch in ahead:
-            sent = run.ops.upload(batch.images)
             images, labels, number = batch.images, batch.labels, progress.batch
+            sent = run.ops.upload(images) if images.dtype == np.uint8 else images
             draws = training_draws(
                 run.architecture, len(labels), run.colour, seed, epoch, number, colour_noise
             )
