@@ -1,5 +1,7 @@
 """Local response normalisation: one thread per element, forward and backward.
 
+Before a max pool, as always in `alexnet`, `pool.lrn_max_pool` runs instead.
+
 Each thread sums over its own window. Neighbouring threads read the same few elements, which stay in
 the first-level cache, so that no shared memory is needed. The backward gathers: a thread sums over
 all elements whose windows hold its own.

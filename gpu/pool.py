@@ -4,8 +4,8 @@ Forward, one thread per output. Backward, one thread per element of dx gathers f
 cover it. Of a maximum the forward keeps one byte, its place in the window.
 
 A ReLU below is part of them: forward, it is applied to what is read; backward, it masks what is
-written. AlexNet's first two normalisations are as large as the images' activations get. In one pass
-with the pool their output is never stored: forward, a thread normalises each tap of its window;
+written. The outputs of AlexNet's two normalisations are among its largest activations. In one pass
+with the pool they are never stored: forward, a thread normalises each tap of its window;
 backward, it finds what the pool hands to each channel whose window holds its own, and normalises
 anew.
 """

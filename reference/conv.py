@@ -64,6 +64,7 @@ def conv2d_backward(
             dw += pixels(dy[images], groups).transpose(0, 2, 1) @ col
         db = dy[piece].sum((0, 1)).sum(0)  # long rows first: three times as fast
         if dx is not None:
+            # dx is a convolution of dy, `apart` pixels apart: its windows begin where x lay inside.
             for images, col in im2col(dy, piece, kernel, apart, inside, groups):
                 np.matmul(col, back, out=pixels(dx[images], groups))
         return dw, db

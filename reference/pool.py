@@ -31,8 +31,8 @@ def max_pool(x: Array, size: int, stride: int, ceil: bool = False) -> tuple[Arra
 def max_pool_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     """dx: each dy goes to the first maximum of its window in row-major order.
 
-    The taps ahead of it are counted, and it is found by their number. Pixels `stride` apart are
-    gathered side by side for that: NumPy is twice as fast on long rows.
+    `count` is how many taps of a window come before its first maximum, whose place it so gives.
+    Pixels `stride` apart are gathered side by side for that: NumPy is twice as fast on long rows.
     """
     x, y, size, stride = cache
     (_, H, W, C), (_, Ho, Wo, _) = x.shape, y.shape

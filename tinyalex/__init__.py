@@ -19,8 +19,9 @@ and cropped as in training.
 `open_data` and `TinyalexError` are public; anything else may change. They are imported when they
 are first used, so that `import tinyalex` costs nothing.
 
-To read the code, start at `tinyalex.training.loop`, which runs the whole from top to bottom, or at
-`tinyalex.net.presets`, where the networks stand as tables. The layers are in `tinyalex.reference`.
+To read the code, start at `tinyalex.training.loop`, the epochs and steps, before which comes
+`tinyalex.training.start`; or at `tinyalex.net.presets`, where the networks stand as tables. The
+layers are in `tinyalex.reference`, a folder beside `tinyalex/` in a checkout.
 """
 
 from pathlib import Path

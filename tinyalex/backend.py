@@ -1,9 +1,9 @@
 """The interface that every backend offers.
 
 `y, cache = op(x, ...)` computes a layer; `op_backward(dy, cache)` returns the gradient of the loss
-by x, and for a layer with parameters a tuple: dx, then the gradient by each parameter, in the order
-of its row's `parameters`. What a cache holds is the backend's own affair. Formulas stand in
-`tinyalex.reference`; what both backends must agree on at the edges stands here:
+with respect to x, and for a layer with parameters a tuple: dx, then the gradient with respect to
+each parameter, in the order of its row's `parameters`. What a cache holds is the backend's own
+affair. Formulas stand in `tinyalex.reference`; what both must agree on at the edges stands here:
 
 - relu: the derivative at 0 is 0.
 - max_pool: of equal maxima the first in row-major order of the window takes the gradient.

@@ -467,7 +467,7 @@ def _reproduce(command: Command) -> None:
         help=f"a trained run to look at (default: train one): {RUN}",
     )
     sub.add_argument("--layer", metavar="STR", help="look at this convolution (default: at each)")
-    sub.add_argument("--backend", default="auto", choices=BACKENDS, help="who computes")
+    sub.add_argument("--backend", default="auto", choices=BACKENDS, help="what computes")
     _add_workers(sub)
     sub.add_argument("--quick", action="store_true", help="a size that ends within 3 minutes")
     sub.add_argument(

@@ -16,7 +16,7 @@ Every kind of file has one defined result:
 
 A JPEG is decoded at a half, a quarter or an eighth by libjpeg itself, as long as its short side
 stays at least twice `size`: a photo of 12 megapixels takes a third of the time and a sixteenth of
-the memory, and differs by a quarter of a grey level in the mean. (Rule 1, of before, did not.)
+the memory, and differs by a quarter of a grey level in the mean. (The older rule 1 did not.)
 
 Then the centre square, as large as the picture allows, is resized to `size`, antialiased (bilinear,
 its support widened by the scale). That is "short side to `size`, then centre crop" in one step, of

@@ -186,7 +186,7 @@ def matched(val: Groups, classes: Sequence[str], notes: list[str]) -> Groups:
 
 
 def _held_out(train: Groups, seed: int) -> tuple[Groups, Groups]:
-    """Part training from held-out images: of n a tenth is held out, at least 1, at most n - 1.
+    """Hold out a tenth of each class: at least 1 image of n, at most n - 1.
 
     They are chosen by a hash of seed and name, so that other classes do not matter, and neither
     does whether the images lie in a folder or in an archive.

@@ -32,7 +32,7 @@ class Storage(ABC):
 
     @cached_property
     def others(self) -> tuple[str, ...]:
-        """Select the `files` that are not called as pictures are: tables, notes, data."""
+        """Select the `files` whose suffix is not a picture's: tables, notes, data."""
         return tuple([name for name in self.files if not name.lower().endswith(SUFFIXES)])
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """Every random number of a training step, as a pure function of (seed, epoch, batch number).
 
-Beside it a run draws only the order of each epoch, of (seed, epoch): see `data.batches`. So it can
-be resumed at any step without a generator's state, and any backend and any number of workers
-compute the same step.
+Besides, a run draws the order of each epoch (`data.batches`) and once its first weights, below, and
+the images for the mean: see `seeds`. So it can be resumed at any step without a generator's state,
+and any backend and any number of workers compute the same step.
 """
 
 import math

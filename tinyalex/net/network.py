@@ -33,7 +33,7 @@ class Stage:
     def gradients(
         self, dy: Array, cache: Cache, lowest: bool = False
     ) -> tuple[Array | None, dict[str, Array]]:
-        """The gradient by x, and by each parameter, under its name.
+        """The gradient with respect to x, and to each parameter, under its name.
 
         lowest: no stage below is trained; then, and where x are the images, a convolution computes
         none by x.
@@ -115,7 +115,7 @@ class Network:
         return {*names, *(row.name for row in self.architecture.rows[: self.frozen][-1:])}
 
     def backward(self, dlogits: Array, tape: Tape) -> dict[str, Array]:
-        """The gradient of the loss by every parameter not frozen, under the parameter's name."""
+        """The gradient of the loss with respect to each parameter not frozen, under its name."""
         gradients: dict[str, Array] = {}
         dy: Array | None = dlogits
         for stage, cache in zip(reversed(self.stages), reversed(tape), strict=False):

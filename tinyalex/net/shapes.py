@@ -43,7 +43,7 @@ class Layer:
 
 
 def layers(rows: Sequence[Row]) -> list[Layer]:
-    """The cost of each row of a network, from the image to the logits.
+    """Each row of a network with its shapes and cost, from the image to the logits.
 
     Raises ValueError, naming the row, where a row does not fit what is below it.
     """

@@ -20,7 +20,7 @@ class Step(NamedTuple):
 def loss_and_gradients(
     network: Network, images: Any, labels: Any, draws: Draws
 ) -> tuple[Step, dict[str, Array]]:
-    """The step, and the gradient by each parameter; none where the loss is not finite.
+    """The step, and the gradient with respect to each parameter; none where the loss is not finite.
 
     images: uint8 (N, image_size, image_size, 3). labels: int32 (N,), on the host. The backend is
     waited for only when all has been asked of it, and then only until it knows the loss.

@@ -29,10 +29,10 @@ from tinyalex.system.files import remedy, replacing, sync_folder
 class Checkpoint:
     """State of a run: all that it needs to go on, and all that its network needs to be used.
 
-    network: the architecture, with as many outputs as there are classes. velocities: empty where
-    there is no run to go on with, as after `tinyalex import`. machine: what computed it, see
-    `machine`. data: the digest of the data set it was trained on. Both are empty in a file from
-    before they were recorded.
+    network: its `Architecture`, of which a `Network` is made, with as many outputs as there are
+    classes. velocities: empty where there is no run to go on with, as after `tinyalex import`.
+    machine: what computed it, see `machine`. data: the digest of the data set it was trained on.
+    Both are empty in a file from before they were recorded.
     """
 
     network: Architecture

@@ -89,7 +89,7 @@ def _checked(meta: dict[str, Any]) -> Progress:
         and all(isinstance(text, str) for text in texts)
     ):
         raise ValueError("its classes make no sense")
-    data = meta.get("data", {})  # {} where it was not recorded yet; else see `data.contents`
+    data = meta.get("data", {})  # {} where it was not recorded yet; else see `data.fingerprint`
     if not isinstance(data, dict) or (data and data.keys() != {"train", "val"}):
         raise ValueError("its data makes no sense")
     for count, digest in (told for split in data.values() for told in split.values()):

@@ -72,7 +72,7 @@ class Config:
         None, "start from this run's weights; the last layer is drawn anew for other classes"
     )
     freeze: str | None = setting(None, "train only what lies above this layer, as conv5")
-    backend: str = setting("auto", "who computes; auto: the GPU if it answers", choices=BACKENDS)
+    backend: str = setting("auto", "what computes; auto: the GPU if it answers", choices=BACKENDS)
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", rule=GPUS)
     precision: str = setting("fp32", "precision of matrix products", choices=PRECISIONS)
     pieces: int | None = whole(

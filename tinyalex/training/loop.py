@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tinyalex.data.batches import batches, epoch_order
+from tinyalex.data.batches import epoch_order
 from tinyalex.errors import DataError, DeviceMemoryError, DivergedError, printable
 from tinyalex.judge.compare import audit
 from tinyalex.measure.evaluate import evaluate
@@ -37,7 +37,7 @@ def train(
     other failure loses at most `recorder.SAVE_SECONDS` of work. say: prints a line. after_epoch:
     hears the record of each finished epoch, and ends the run by answering True.
     """
-    with closing(run.folder), Stop() as stop, np.errstate(all="ignore"):  # `diverged` tells more
+    with closing(run.folder), Stop() as stop, np.errstate(all="ignore"):  # of a NaN the loss tells
         recorder = Recorder(run, stop, say)
         try:
             for line in messages.introduction(run):
@@ -69,18 +69,8 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     rates = factors(recipe, epoch, parameters(run.architecture.rows))
     colour_noise = coloured(recipe, epoch)
     order, meter = epoch_order(seed, epoch, count), Meter(progress)
-    own, start = getattr(run.ops, "own", slice), progress.batch  # of a rank
-    ahead = batches(
-        run.images,
-        order,
-        recipe.batch_size,
-        start=start,
-        workers=config.workers,
-        empty=run.ops.host_empty,
-        own=own,
-    )
     with progress_bar(f"epoch {epoch + 1}", count, int(progress.sums[3])) as bar:
-        for batch in ahead:
+        for batch in run.batches(order):
             images, labels, number = batch.images, batch.labels, progress.batch
             sent = run.ops.upload(images) if images.dtype == np.uint8 else images
             draws = training_draws(
@@ -96,7 +86,7 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
                 tensor = first_not_finite(run.network, images, draws)
                 raise recorder.diverged(f"{where} {tensor}")
 
-            meter.add(step, batch)
+            meter.add(step, batch)  # now progress.step and progress.batch are one further
             recorder.step(step.loss, images, lr, meter)
             bar.set_postfix(loss=f"{step.loss:.3f}", lr=f"{lr:g}", refresh=False)
             bar.update(len(labels))
@@ -112,7 +102,7 @@ def finish_epoch(run: Run, recorder: Recorder, meter: Meter) -> dict[str, Any]:
     step, epoch = run.progress.step, run.progress.epoch + 1
     record = {"step": step, "epoch": epoch, **meter.scores()}
     record |= {**validate(run, recorder), "lr": lr, **speed}
-    recorder.epoch(record)
+    recorder.epoch(record)  # now progress is at the beginning of the next one
     return record
 
 

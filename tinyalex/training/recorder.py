@@ -34,7 +34,7 @@ class Recorder:
         self.saved = self.drawn = time.monotonic()
 
     def step(self, loss: float, images: npt.NDArray[np.uint8], lr: float, meter: Meter) -> None:
-        """Log a training step, every print_freq steps, and a loss that does not fall."""
+        """Log a step, every print_freq; say if the loss stands, and once how long it will take."""
         run, progress = self.run, self.run.progress
         if progress.step % run.config.print_freq == 0:
             epoch = progress.epoch + progress.batch / run.epoch_batches

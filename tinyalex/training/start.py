@@ -1,7 +1,10 @@
-"""Start of a run, new or resumed: all that can be refused is, before anything is written."""
+"""Start of a run, new or resumed: flags, data set and checkpoint are checked before it writes.
+
+Pictures are decoded after that. A bad one leaves a folder that can be used again.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +18,13 @@ from tinyalex.data import open_data
 from tinyalex.data.batches import (
     KEEP_BYTES,
     MEAN_IMAGES,
+    Batch,
     InMemory,
     batches,
     keep_in_memory,
     mean_and_colour,
 )
-from tinyalex.data.dataset import Dataset, Split
+from tinyalex.data.dataset import Dataset, Indices, Split
 from tinyalex.data.fingerprint import contents, differences
 from tinyalex.errors import CheckpointError, DataError, UsageError, printable
 from tinyalex.net.draws import initial_parameters
@@ -88,6 +92,18 @@ class Run:
     def epoch_batches(self) -> int:
         """Batches of an epoch."""
         return -(-len(self.images.labels) // self.recipe.batch_size)
+
+    def batches(self, order: Indices) -> Iterator[Batch]:
+        """Rest of an epoch that visits the images in `order`; of a rank its own part."""
+        return batches(
+            self.images,
+            order,
+            self.recipe.batch_size,
+            start=self.progress.batch,
+            workers=self.config.workers,
+            empty=self.ops.host_empty,
+            own=getattr(self.ops, "own", slice),
+        )
 
     def learning_rate(self) -> tuple[float, str]:
         """Rate of the next step of the current epoch, or its last, and why it fell, if it did."""
