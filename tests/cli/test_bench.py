@@ -16,7 +16,7 @@ from tinyalex.errors import TinyalexError
 from tinyalex.net.layers import Conv2d, Linear
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import layers
-from tinyalex.ranks.sharing import traffic
+from tinyalex.runs.sharing import traffic
 
 SMALL = ["bench", "--arch", "mini", "-b", "2", "--rounds", "2"]
 WITH_TORCH = pytest.mark.skipif(

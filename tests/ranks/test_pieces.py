@@ -12,9 +12,9 @@ from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.step import train_step
 from tinyalex.ranks.ranks import Ranks, Tree, cut, tree_sum
-from tinyalex.ranks.sharing import shared_out, traffic
 from tinyalex.ranks.team import Team
 from tinyalex.runs.config import Config
+from tinyalex.runs.sharing import shared_out, traffic
 
 MODES = ("data", "hybrid")
 ALEXNET = get_architecture("alexnet")

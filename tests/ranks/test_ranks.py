@@ -15,7 +15,7 @@ from tinyalex.cli.parser import main
 from tinyalex.net.layers import Linear
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.shapes import layers
-from tinyalex.ranks.sharing import traffic
+from tinyalex.runs.sharing import traffic
 
 SCRIPT = Path(__file__).parents[1] / "support" / "on_ranks.py"
 RUN = ["train", "--arch", "mini", "--backend", "reference", "-b", "8"]

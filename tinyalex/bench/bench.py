@@ -26,9 +26,9 @@ from tinyalex.bench.workload import Work, peak_bytes, reference_calls, torch_cal
 from tinyalex.errors import TinyalexError, UsageError
 from tinyalex.net.presets import get_architecture
 from tinyalex.ranks.ranks import Ranks
-from tinyalex.ranks.sharing import backend, shared_out
 from tinyalex.ranks.team import join
 from tinyalex.runs.config import Config
+from tinyalex.runs.sharing import backend, shared_out
 from tinyalex.system.backends import get_backend
 
 REST = 0.3  # seconds between turns: idle BLAS and OpenMP threads spin so long

@@ -13,9 +13,9 @@ from tinyalex.errors import (
 from tinyalex.measure.evaluate import FEW, has_top5, interval, interval_in_words
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
-from tinyalex.ranks.sharing import description
 from tinyalex.reports.summary import gpu_bytes
 from tinyalex.runs.config import Config
+from tinyalex.runs.sharing import description
 from tinyalex.training.start import Run
 
 

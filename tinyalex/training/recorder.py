@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from tinyalex.errors import DivergedError
 from tinyalex.figures import draw
-from tinyalex.ranks.sharing import whole
 from tinyalex.runs import checkpoint
+from tinyalex.runs.sharing import whole
 from tinyalex.system.signals import Stop, StoppedBySignal
 from tinyalex.training import messages
 from tinyalex.training.estimate import Estimate

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from tinyalex.measure.image_signal import image_signal
 from tinyalex.net.network import Network
 from tinyalex.net.presets import Recipe
-from tinyalex.ranks.sharing import on_first
 from tinyalex.runs.progress import Progress
+from tinyalex.runs.sharing import on_first
 
 LOSSES = ("loss", "val_loss")
 

@@ -33,13 +33,13 @@ from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import Architecture, Recipe, check_towers
 from tinyalex.net.schedule import learning_rate
 from tinyalex.net.shapes import layers
-from tinyalex.ranks.sharing import backend, shared_out
 from tinyalex.ranks.team import Team, join
 from tinyalex.runs import checkpoint as checkpoints
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.runs.config import Config, differing, from_mapping
 from tinyalex.runs.folder import ReadFolder, RunFolder
 from tinyalex.runs.progress import Progress, watched
+from tinyalex.runs.sharing import backend, shared_out
 from tinyalex.runs.weights import fine_tuned
 from tinyalex.system.backends import get_backend
 
