@@ -177,8 +177,12 @@ class _Child:
             start_new_session=True,  # Ctrl-C is for the parent, which ends its children
         )
         self.system = system
-        for mode in MODES:
-            self.ask(mode)  # the first time allocates and compiles
+        try:
+            for mode in MODES:
+                self.ask(mode)  # the first time allocates and compiles
+        except KeyboardInterrupt:  # nobody has it yet who could end it
+            self.end()
+            raise
 
     def ask(self, word: str) -> Any:
         assert self.process.stdin is not None
