@@ -12,7 +12,7 @@ from tinyalex.errors import UsageError, nearest
 from tinyalex.net.draws import Draws, centre_draws
 from tinyalex.net.layers import Augment, Conv2d, Dropout, Linear, Row
 from tinyalex.net.presets import Architecture
-from tinyalex.net.shapes import layers
+from tinyalex.net.shapes import Layer, layers
 
 Tape = list[Cache]
 
@@ -180,23 +180,29 @@ def plan(rows: Sequence[Row], ops: Backend, ends: Container[str] = ()) -> list[S
     ends: names of rows whose output is wanted, so that no stage goes on beyond one of them.
     Raises UsageError for a kind of row that the backend does not have.
     """
-    longest = max((len(kinds) for kinds in ops.fusions), default=1)
-    every, stages, i = layers(rows), [], 0
-    while i < len(rows):
-        for length in range(min(longest, len(rows) - i), 0, -1):
-            run = every[i : i + length]
-            functions = ops.fusions.get(tuple(layer.row.kind for layer in run))
-            if functions and not any(layer.row.name in ends for layer in run[:-1]):
-                break
-        else:
-            functions = _functions(run[0].row, ops)
-        names = tuple(name for layer in run for name in layer.trained)
-        stages.append(Stage(i, tuple(layer.row for layer in run), names, *functions))
-        i += len(run)
+    left, stages = layers(rows), list[Stage]()
+    while left:
+        part, functions = _longest(left, ops, ends)
+        names = tuple(name for layer in part for name in layer.trained)
+        first = len(rows) - len(left)
+        stages.append(Stage(first, tuple(layer.row for layer in part), names, *functions))
+        left = left[len(part) :]
     return stages
 
 
+def _longest(left: list[Layer], ops: Backend, ends: Container[str]) -> tuple[list[Layer], Fusion]:
+    """The longest start of `left` that the backend has one function for, and that function."""
+    most = max((len(kinds) for kinds in ops.fusions), default=1)
+    for length in range(min(most, len(left)), 0, -1):
+        part = left[:length]
+        functions = ops.fusions.get(tuple(layer.row.kind for layer in part))
+        if functions and not any(layer.row.name in ends for layer in part[:-1]):
+            return part, functions
+    return left[:1], _functions(left[0].row, ops)
+
+
 def _functions(row: Row, ops: Backend) -> Fusion:
+    """The backend's functions of a row's kind: for "conv2d" its conv2d and conv2d_backward."""
     forward, backward = (getattr(ops, row.kind + way, None) for way in ("", "_backward"))
     if isinstance(row, Augment):
         backward = _no_backward
