@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 from tinyalex.cli import commands
 from tinyalex.errors import NO_MEMORY, TinyalexError, UsageError, WriteError, nearest, printable
 from tinyalex.net.presets import ARCHITECTURES, Recipe
-from tinyalex.ranks.launch import die_of_interrupts, launched
+from tinyalex.ranks.launch import launched
 from tinyalex.runs.config import ON_BAD_IMAGE, Config
 from tinyalex.system.backends import BACKENDS, PRECISIONS
 from tinyalex.system.version import __version__
@@ -136,7 +136,6 @@ def _whole(parser: Any, *flags: str, least: int = 1, **settings: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, or as `tinyalex.errors` says."""
     argv = sys.argv[1:] if argv is None else argv
-    die_of_interrupts()
     if launched().rank:  # the first one speaks
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:

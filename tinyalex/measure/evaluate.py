@@ -99,7 +99,7 @@ def evaluate(
     check_not_empty(split)
     count, loss, wrong5 = len(split.labels), 0.0, 0
     per_class = np.zeros((3, networks[0].architecture.classes), np.int64)
-    own = getattr(networks[0].ops, "own", slice)  # of a rank
+    own = networks[0].own
     for batch in batches(split, np.arange(count), batch_size, workers=workers, own=own):
         probs = probabilities(networks, batch.images, crops)
         of_label = probs[np.arange(len(batch.labels)), batch.labels]

@@ -171,7 +171,7 @@ def extract(
     with writing(path, "--output"):
         told, team = _told(network, split, request), join()
         done = team.tell(team.first and _begin(folder, told, shapes))
-        own = getattr(network.ops, "own", slice)  # of a rank
+        own = network.own
         after_batch(done)
         with ExitStack() as stack:
             paths = {n: folder / n if team.first else os.devnull for n in request.layers}

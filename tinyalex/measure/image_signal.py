@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyalex.backend import Backend
 from tinyalex.data import open_data
@@ -46,11 +47,16 @@ def image_signal(network: Network, images: Pixels) -> dict[str, Signal]:
 
 def initial_signal(architecture: Architecture, ops: Backend) -> dict[str, Signal]:
     """`image_signal` on the built-in images, before training."""
-    split = open_data(None, architecture.data.image_size, seed=0).train
-    images = read_images(split, np.arange(IMAGES), workers=0)
-    mean = images.mean(0, dtype=np.float32)
+    images, mean = built_in(architecture.data.image_size, IMAGES)
     network = Network(architecture, ops, initial_parameters(architecture, seed=0), mean)
     return image_signal(network, images)
+
+
+def built_in(size: int, count: int) -> tuple[Pixels, npt.NDArray[np.float32]]:
+    """So many of the built-in training images, uint8 (count, size, size, 3), and their mean."""
+    split = open_data(None, size, seed=0).train
+    images = read_images(split, np.arange(count), workers=0)
+    return images, images.mean(0, dtype=np.float32)
 
 
 def as_dict(signal: Mapping[str, Signal]) -> dict[str, dict[str, float]]:

@@ -86,6 +86,12 @@ class Network:
                 tape.append(cache)
         return x, tape
 
+    @property
+    def own(self) -> Callable[[int], slice]:
+        """Part of a batch of so many images that is read here: all, or of a rank its own."""
+        own: Callable[[int], slice] = getattr(self.ops, "own", slice)
+        return own
+
     def logits(self, images: Any, draws: Draws) -> Array:
         """The logits alone, for evaluation: no cache is kept, so layers use each other's memory."""
         _, x = deque(self.run(self.stages, images, draws), maxlen=1).pop()

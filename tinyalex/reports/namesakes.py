@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tinyalex.net.layers import LRN, Dropout, Row
+from tinyalex.net.layers import LRN, Dropout
 from tinyalex.net.presets import ARCHITECTURES, Architecture, Recipe
+from tinyalex.net.variants import Rows, drop
 from tinyalex.reports.differences import ASPECTS, differing
 
-Rows = tuple[Row, ...]
 SHOWN = (
     "input, pixels", "filters of conv1 to conv5", "groups of conv1 to conv5", "maps", "layer 1",
     "layer 2", "normalisation", "dropout", "parameters", "multiply-adds",
@@ -60,13 +60,9 @@ def _with(rows: Rows, size: int | None = None, **settings: Mapping[str, Any]) ->
     return tuple(replace(row, **{**own.get(row.kind, {}), **own.get(row.name, {})}) for row in rows)
 
 
-def _without(rows: Rows, *kinds: type[Row]) -> Rows:
-    return tuple(row for row in rows if not isinstance(row, kinds))
-
-
 def _dropping_behind(rows: Rows) -> Rows:
     """The rows of `owt` with dropout behind fc6 and fc7, not before them."""
-    *below, fc6, relu6, fc7, relu7, fc8 = _without(rows, Dropout)
+    *below, fc6, relu6, fc7, relu7, fc8 = drop(Dropout)(rows)
     drop6, drop7 = (row for row in rows if isinstance(row, Dropout))
     return (*below, fc6, relu6, drop6, fc7, relu7, drop7, fc8)
 
@@ -116,7 +112,7 @@ NAMESAKES = (
     Namesake(
         "caffe2",
         "caffe2/python/convnet_benchmarks.py at 11f4b15",
-        _without(_OWT, Dropout),
+        drop(Dropout)(_OWT),
         "Xavier, biases 0",
         "owt, trained without dropout",
     ),
@@ -172,7 +168,7 @@ NAMESAKES = (
     Namesake(
         "darknet",
         "cfg/alexnet.cfg at f6afaab; there pad=1 means half the window",
-        _without(_WIDE, LRN),
+        drop(LRN)(_WIDE),
         "convolutions normal sqrt(2/inputs), fc uniform within the same; biases 0",
         "none: ungrouped without normalisation",
     ),

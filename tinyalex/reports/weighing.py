@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyalex.backend import Backend
-from tinyalex.data import open_data
-from tinyalex.data.batches import read_images
+from tinyalex.measure.image_signal import built_in
 from tinyalex.net.draws import initial_parameters
 from tinyalex.net.layers import LRN, Dropout, MaxPool
 from tinyalex.net.network import Network, outputs
@@ -44,10 +43,7 @@ def weighed(ops: Backend) -> dict[str, dict[str, float | None]]:
     relative L2 of what tells the images apart in them.
     """
     alexnet = get_architecture("alexnet")
-    images = read_images(
-        open_data(None, alexnet.data.image_size, seed=0).train, np.arange(IMAGES), workers=0
-    )
-    mean = images.mean(0, dtype=np.float32)
+    images, mean = built_in(alexnet.data.image_size, IMAGES)
     parameters = initial_parameters(alexnet, seed=0)
 
     def answers(rows: Rows) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class Threads(ThreadPoolExecutor):
 
     def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Submit work to the threads. Raises MemoryError where the system gives no thread."""
+        if len(self._threads) == self._max_workers:  # no thread will be started
+            return super().submit(work, *args, **kwargs)
         with interrupts_held_back():
             try:
                 return super().submit(work, *args, **kwargs)

@@ -102,7 +102,7 @@ class Run:
             start=self.progress.batch,
             workers=self.config.workers,
             empty=self.ops.host_empty,
-            own=getattr(self.ops, "own", slice),
+            own=self.network.own,
         )
 
     def learning_rate(self) -> tuple[float, str]:
