@@ -13,13 +13,13 @@ def main() -> int:
     have are written as escapes.
     """
     try:
+        from tinyalex.ranks.launch import die_of_interrupts
+
+        die_of_interrupts()
         _open_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace", line_buffering=True)
-        from tinyalex.ranks.launch import die_of_interrupts
-
-        die_of_interrupts()
         from tinyalex.cli import parser
 
         code = parser.main()

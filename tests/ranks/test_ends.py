@@ -38,7 +38,7 @@ def attacked(images, folder, mode, jobs, numbers, count):
         begun = (run / "last.npz").exists()
         rest = ["train", "--resume", run] if begun else [*argv, "--output-dir", run]
         process = job(ranks, *rest, patch=PATCH)
-        time.sleep(dice.uniform(0.2, 3))
+        time.sleep(dice.uniform(0.2, 2))
         victims = [process.pid, *ranks_of(process)]
         all_of_it = [process.pid, *below(process.pid)]
         if process.poll() is None:

@@ -188,3 +188,36 @@ def test_an_error_of_one_rank_ends_all(rank, error, mode, code, words, images, t
     if mode == "data":
         assert "saved up to step 5" in err
         assert main(["train", "--resume", str(tmp_path / "run"), "--max-steps", "6"]) == 0
+
+
+BEFORE_IT_JOINS = """
+from tinyalex.cli import parser
+from tinyalex.errors import UsageError
+from tinyalex.ranks import team
+from tinyalex.ranks.launch import launched
+team.ALL_JOIN = 3
+def readable(word):
+    if launched().rank == 1:
+        {what}
+parser._check_readable = readable
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_an_error_of_one_rank_before_it_has_joined(tmp_path):
+    patch = BEFORE_IT_JOINS.format(what="raise UsageError('Only here.')")
+    code, _, err = ended(job(2, *RUN, patch=patch, cwd=tmp_path), 60)
+    assert code == 2
+    assert err.count("tinyalex: ") == 1
+    assert "Only here." in err
+    assert "(rank 1 on" in err
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_rank_that_never_joins_is_not_waited_for(tmp_path):
+    patch = BEFORE_IT_JOINS.format(what="raise SystemExit(3)")
+    code, _, _ = ended(job(2, *RUN, patch=patch, cwd=tmp_path), 60)
+    assert code != 0
+    assert not list(tmp_path.iterdir())

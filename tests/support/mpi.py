@@ -27,7 +27,14 @@ ROOT = (
     "PRTE_MCA_rmaps_default_mapping_policy",
 )
 ENVIRONMENT = os.environ | dict(zip(ROOT, ("1", "1", ":oversubscribe"), strict=True))
-MAIN = "import sys\nfrom tinyalex.cli.parser import main\n{}\nsys.exit(main(sys.argv[1:]))"
+# Called "rank" from where on Ctrl-C is for tinyalex to meet: Python exits at one in its own start.
+MAIN = """import sys
+from tinyalex.ranks.launch import die_of_interrupts
+die_of_interrupts()
+open("/proc/self/comm", "w").write("rank")
+from tinyalex.cli.parser import main
+{}
+sys.exit(main(sys.argv[1:]))"""
 
 
 def job(ranks: int, *argv: Any, patch: str | None = "", **settings: Any) -> subprocess.Popen[str]:
@@ -59,27 +66,28 @@ def below(pid: int) -> list[int]:
     """All processes that have come from this one, by /proc."""
     found = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, tasks.read_text().split()):
+        for child in map(int, told(tasks).split()):
             found += [child, *below(child)]
     return found
 
 
+def told(path: Path) -> str:
+    """What /proc says; nothing of a process that has ended meanwhile."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def ranks_of(process: subprocess.Popen[str]) -> list[int]:
-    """The process numbers of a job's ranks, in no order."""
-
-    def is_rank(pid: int) -> bool:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return command[0] == sys.executable.encode()
-
-    return [pid for pid in below(process.pid) if is_rank(pid)]
+    """The process numbers of a job's ranks that have begun, in no order."""
+    return [p for p in below(process.pid) if told(Path(f"/proc/{p}/comm")).strip() == "rank"]
 
 
 def alive(pid: int) -> bool:
     """False of what has ended, waited for or not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+    state = told(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return bool(state) and state[0] not in "ZX"
 
 
 def seconds_until_gone(pids: list[int], longest: float) -> float:

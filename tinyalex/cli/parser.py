@@ -208,9 +208,10 @@ def _tell(text: str) -> None:
 def _told(text: str, code: int, program: str = "", tell: Callable[[str], None] = _tell) -> int:
     """The exit code, after saying why, once for all ranks."""
     lines = "\n".join(map(printable, (text, *program.splitlines())))
-    if launched().size > 1 and _team().join.cache_info().currsize:
-        return int(_team().join().fail(lines, code, tell))
-    if not launched().rank:  # the others have met the same
+    if launched().size > 1:
+        with suppress(UsageError):  # as all ranks meet it
+            return int(_team().join().fail(lines, code, tell))
+    if not launched().rank:
         tell(lines)
     return code
 

@@ -30,9 +30,9 @@ def launched() -> Launch:
 
 
 def die_of_interrupts() -> None:
-    """Let Ctrl-C kill one of several processes, until they have joined.
+    """Let Ctrl-C kill one of several processes until they have joined, for others to end with it.
 
-    MPICH's launcher ends the others then. If one exits by itself, they wait for it for ever.
+    Its launcher does not tell them if a process ends by itself before.
     """
     if launched().size > 1:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

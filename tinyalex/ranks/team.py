@@ -22,6 +22,7 @@ from tinyalex.ranks.launch import launched
 
 FAILED = 1  # the tag of an error's text; exchanges have those above
 TAGS = 30_000  # MPI promises 32,767
+ALL_JOIN = 120  # seconds
 PATIENCE = 600  # seconds; a first rank that saves or draws, or a step, may take minutes
 ALL_END = 2.0  # seconds that the first rank, when it ends with an error, gives others to do so too
 AFTER_LAST_WORDS = 0.5  # seconds in which the launcher may take in what was printed
@@ -66,7 +67,8 @@ def join() -> Team:
     remedy = "Start them with the mpiexec of the MPI that mpi4py uses"
     if launcher != "Slurm" and (launcher == "Open MPI") != library.startswith("Open MPI"):
         raise UsageError(f"{by}, but mpi4py uses {name}. {remedy}.")
-    MPI.Init_thread(MPI.THREAD_FUNNELED)
+    if not MPI.Is_initialized():
+        _initialize(MPI)
     if MPI.COMM_WORLD.size != size:
         raise UsageError(
             f"{by}, but {name}, which mpi4py uses, knows of {MPI.COMM_WORLD.size}. {remedy}, or "
@@ -75,6 +77,19 @@ def join() -> Team:
     team = Team(MPI.COMM_WORLD)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see `die_of_interrupts`
     return team
+
+
+def _initialize(mpi: Any) -> None:
+    """Wait for all ranks to be there, at most for ALL_JOIN.
+
+    A rank that ends by itself before is waited for for ever: launchers end the others only if it
+    was killed. So the alarm kills; a handler in Python would not run before MPI has returned.
+    """
+    if sys.platform != "win32":
+        signal.alarm(ALL_JOIN)
+    mpi.Init_thread(mpi.THREAD_FUNNELED)
+    if sys.platform != "win32":
+        signal.alarm(0)
 
 
 class Team:
