@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterator
 from io import BufferedIOBase, BytesIO
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import IO
+from weakref import finalize
 
 from tqdm import tqdm
 
@@ -75,9 +77,19 @@ def _unpacked(path: Path, unpack: Callable[[Path], BufferedIOBase]) -> bytes:
 
 
 class Archive(Storage):
-    """Archive, .zip or .tar: each member is a name and a few numbers."""
+    """Archive, .zip or .tar, kept open: each member is a name and a few numbers."""
 
     _width: int  # of the numbers that say where and how a member lies
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path = path
+        self._file, self._lock = file, Lock()  # one position for all threads
+        finalize(self, file.close)
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(count)
 
     def _keep(self, names: list[str], numbers: array[int], folders: set[str]) -> None:
         """Sort the members, of equal names the last, without a folder that wraps everything.
@@ -140,18 +152,17 @@ class Zip(Archive):
     _width = 5
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, path.open("rb"))
         names: list[str] = []
         numbers = array("Q")
         folders: set[str] = set()
-        with path.open("rb") as file:
-            for raw, mode, entry in _directory(file):
-                name = visible(raw)
-                if name and raw.endswith("/"):
-                    folders.add(name)
-                elif name and stat.S_IFMT(mode) in (0, stat.S_IFREG):  # 0 if not made on Unix
-                    names.append(name)
-                    numbers.extend(entry)
+        for raw, mode, entry in _directory(self._file):
+            name = visible(raw)
+            if name and raw.endswith("/"):
+                folders.add(name)
+            elif name and stat.S_IFMT(mode) in (0, stat.S_IFREG):  # 0 if not made on Unix
+                names.append(name)
+                numbers.extend(entry)
         self._keep(names, numbers, folders)
 
     def _read(self, name: str, count: int) -> bytes:
@@ -164,13 +175,12 @@ class Zip(Archive):
         try:
             if info.flag_bits & 0x41:
                 raise zipfile.BadZipFile("it is encrypted")
-            with self.path.open("rb") as file:  # opened anew, so that threads share no position
-                file.seek(start)
-                sign, name_size, extra_size = struct.unpack("<4s22x2H", file.read(30))
-                if sign != b"PK\x03\x04":
-                    raise zipfile.BadZipFile("there is no member where the directory says")
-                file.seek(name_size + extra_size, os.SEEK_CUR)
-                return zipfile.ZipExtFile(file, "r", info).read(None if count < 0 else count)
+            sign, *sizes = struct.unpack("<4s22x2H", self._bytes(start, 30))
+            if sign != b"PK\x03\x04":
+                raise zipfile.BadZipFile("there is no member where the directory says")
+            enough = packed if count < 0 else min(packed, 2**16)
+            data = BytesIO(self._bytes(start + 30 + sum(sizes), enough))
+            return zipfile.ZipExtFile(data, "r", info).read(None if count < 0 else count)
         except (OSError, *DAMAGED) as cause:
             raise DataError(f"{name} in {self.path} cannot be read: {cause}.") from cause
 
@@ -235,31 +245,24 @@ class Tar(Archive):
     _width = 2
 
     def __init__(self, path: Path, data: bytes | None) -> None:
-        self.path = path
-        self._data = data
-        with self._open() as file:
-            names, places, folders = _members(file, 0, None)
-            tars = [i for i, name in enumerate(names) if name.endswith(".tar")]
-            for i in tqdm(tars, f"index of {path.name}", leave=False, disable=None):
-                start, size = places[2 * i : 2 * i + 2]
-                inside, numbers, below = _members(file, start, start + size)
-                folder = names[i].removesuffix(".tar")
-                names += [f"{folder}/{name}" for name in inside]
-                places += numbers
-                folders |= {folder, *(f"{folder}/{name}" for name in below)}
-            for i in reversed(tars):
-                del names[i], places[2 * i : 2 * i + 2]
+        super().__init__(path, path.open("rb") if data is None else BytesIO(data))
+        names, places, folders = _members(self._file, 0, None)
+        tars = [i for i, name in enumerate(names) if name.endswith(".tar")]
+        for i in tqdm(tars, f"index of {path.name}", leave=False, disable=None):
+            start, size = places[2 * i : 2 * i + 2]
+            inside, numbers, below = _members(self._file, start, start + size)
+            folder = names[i].removesuffix(".tar")
+            names += [f"{folder}/{name}" for name in inside]
+            places += numbers
+            folders |= {folder, *(f"{folder}/{name}" for name in below)}
+        for i in reversed(tars):
+            del names[i], places[2 * i : 2 * i + 2]
         self._keep(names, places, folders)
-
-    def _open(self) -> IO[bytes]:
-        return self.path.open("rb") if self._data is None else BytesIO(self._data)
 
     def _read(self, name: str, count: int) -> bytes:
         offset, size = self._place(name)
         try:
-            with self._open() as file:  # opened anew, so that threads share no position
-                file.seek(offset)
-                return file.read(size if count < 0 else min(size, count))
+            return self._bytes(offset, size if count < 0 else min(size, count))
         except OSError as cause:
             raise DataError(
                 f"{name} in {self.path} cannot be read: {cause.strerror or cause}."
