@@ -62,6 +62,15 @@ def test_the_sum_is_a_tree():
     assert tree.total[0] == 28
 
 
+@pytest.mark.parametrize("pieces", [3, 5, 6, 7, 12])
+def test_the_tree_is_the_tree_of_what_ranks_have(pieces):
+    terms = np.random.default_rng(pieces).normal(size=(pieces, 500)).astype(np.float32)
+    whole = tree_sum(terms.copy())
+    for each in (n for n in (1, 2, 4) if pieces % n == 0):
+        own = [tree_sum(terms[i : i + each].copy()) for i in range(0, pieces, each)]
+        assert (tree_sum(own) == whole).all()
+
+
 @pytest.mark.parametrize("count", [1, 5, 8, 33])
 def test_ranks_have_runs_of_pieces(count):
     places = [cut(count, 4, i) for i in range(4)]
@@ -84,6 +93,11 @@ def test_traffic_of_alexnet():
         "data": 2 * 4 * 60_965_224,
         "hybrid": 2 * 4 * 2_334_080 + 4 * 128 * (2 * linear + 1000),
     }
+    trained, below = 4097 * 1000, 9216 + 4096
+    assert traffic(ALEXNET, 128, "fc7") == {
+        "data": 2 * 4 * trained,
+        "hybrid": 4 * 128 * (below + 2 * 4096 + 1000),
+    }
     sends = {n: traffic(ALEXNET, n) for n in (3274, 3275)}
     assert sends[3274]["hybrid"] < sends[3274]["data"]
     assert sends[3275]["hybrid"] > sends[3275]["data"]
@@ -97,6 +111,11 @@ def test_traffic_of_alexnet():
         ({"pieces": 8}, 2, (8, "hybrid")),
         ({"parallel": "data"}, 2, (2, "data")),
         ({"batch_size": 4000}, 2, (2, "data")),
+        ({}, 3, (3, "hybrid")),
+        ({"pieces": 6}, 3, (6, "hybrid")),
+        ({"pieces": 6}, 1, (6, "hybrid")),
+        ({"freeze": "fc6"}, 2, (2, "hybrid")),
+        ({"freeze": "fc7", "batch_size": 600}, 2, (2, "data")),
     ],
 )
 def test_the_mode_that_sends_less_is_taken(settings, size, expected):
@@ -109,7 +128,7 @@ def test_the_mode_that_sends_less_is_taken(settings, size, expected):
 @pytest.mark.parametrize(
     ("settings", "size", "word"),
     [
-        ({}, 3, "--pieces 3"),
+        ({"pieces": 4}, 3, "--pieces 4"),
         ({"pieces": 2}, 4, "--pieces 2"),
         ({"pieces": 6}, 2, "--pieces 6"),
         ({"parallel": "data"}, 1, "--parallel data"),

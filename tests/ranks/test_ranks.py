@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mpi import ENVIRONMENT, ended, job, needs_mpi
 from on_ranks import BATCH, STEPS, VALIDATION
-from runs import pictures
+from runs import pictures, records, saved
 
 from tinyalex.cli.parser import main
 from tinyalex.net.layers import Linear
@@ -98,6 +98,23 @@ def test_evaluation_on_ranks_counts_the_same(images, tmp_path):
         scores = json.loads(out)
         counts.add((scores["images"], scores["top1_error"], scores["top5_error"]))
     assert len(counts) == 1
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "mode"), [("mini", "data"), ("mini+no-augmentation", "hybrid")])
+def test_three_ranks_train_what_lies_above_frozen_layers(arch, mode, images, tmp_path):
+    """To the bits of one, features kept or not; and say how long it will take."""
+    source, one, three = (tmp_path / name for name in ("source", "one", "three"))
+    assert main([*RUN, "--data", str(images), "--max-steps", "3", "--output-dir", str(source)]) == 0
+    argv = ["train", "--data", images, "--weights", source, "--arch", arch, "--freeze", "conv4"]
+    argv += ["-b", "8", "--epochs", "3", "--parallel", mode, "--pieces", "3", "--output-dir"]
+    assert main([str(a) for a in (*argv, one)]) == 0
+    code, out, err = ended(job(3, *argv, three))
+    assert code == 0, err
+    assert out.count(" to go") == 1
+    assert saved(three / "last.npz") == saved(one / "last.npz")
+    assert records(three) == records(one)
 
 
 @needs_mpi

@@ -1,8 +1,9 @@
 """Any backend, cut into pieces that lie on the ranks of a job.
 
-A batch is P pieces of its images, fixed by its length and P, and each of K ranks has P/K of them.
-Layers run piece by piece; the gradients by a parameter are added in one binary tree, its leaves on
-the ranks and its top between them, so that the sum is the same, bit for bit, on 1, 2, ... P ranks.
+A batch is P pieces of its images, fixed by its length and P, and each of K ranks has P/K of them,
+a power of two. Layers run piece by piece; the gradients by a parameter are added in one binary
+tree, its leaves on the ranks and its top between them, so that the sum is the same, bit for bit, on
+any such number of ranks, and on one.
 
 data: every rank has all parameters; gradients travel.
 hybrid: so up to the first linear layer. From there a rank has all images and its share of the
@@ -77,7 +78,10 @@ class Below(NamedTuple):
 
 
 class Tree:
-    """Sum in pairs, in pairs of pairs and so on, of as many terms as a power of two."""
+    """Sum in pairs, in pairs of pairs and so on; then of what is left over, from the last on.
+
+    Of P terms, runs of a power of two can be added anywhere: the tree of the runs' sums is this.
+    """
 
     def __init__(self) -> None:
         self.terms = 0
@@ -96,12 +100,14 @@ class Tree:
     @property
     def total(self) -> Array:
         """The sum of all terms."""
-        (total,) = self._sums
-        return total
+        while len(self._sums) > 1:
+            last = self._sums.pop()
+            self._sums[-1] += last
+        return self._sums[0]
 
 
 def tree_sum(terms: Iterable[Array]) -> Array:
-    """The sum of a power of two of terms, in the first one's memory."""
+    """The sum of terms, in the first one's memory."""
     tree = Tree()
     for term in terms:
         tree.add(term)
@@ -162,7 +168,7 @@ class Gradient:
 class Ranks:
     """The Backend of one rank: `ops` computes, piece by piece, and `team` connects.
 
-    pieces: P, which the number of ranks divides. carrier: what arrays travel by, if not MPI. sent:
+    pieces: P. carrier: what arrays travel by, if not MPI. sent:
     bytes that this rank has sent, by what they are. What `to_numpy` returns is whole, on every
     rank, and all ranks have to ask for it.
     """
@@ -308,10 +314,12 @@ class Ranks:
     # Layers.
 
     def _forward(
-        self, function: Callable[..., Any], x: Cut, *arguments: Any
+        self, function: Callable[..., Any], x: Cut | Later, *arguments: Any
     ) -> tuple[Array, Cache]:
         """y, cut as x is; or by neuron, if the weights are."""
         self.progress()
+        if isinstance(x, Later):  # outputs of frozen rows
+            x = self._images(x.whole, x.role)
         below, parts, axis, count = None, x.parts, x.axis, x.count
         if arguments and isinstance(weights := arguments[0], Neurons):
             below, axis, count = Below(x.count, x.axis, x.parts[0].shape), 1, weights.count

@@ -10,7 +10,7 @@ from typing import TypeVar
 from tinyalex.backend import Backend
 from tinyalex.errors import UsageError
 from tinyalex.net.layers import Linear
-from tinyalex.net.network import Network
+from tinyalex.net.network import Network, frozen_rows
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers
 from tinyalex.ranks.ranks import Mode, Ranks, over
@@ -22,19 +22,21 @@ FLOAT = 4  # bytes
 T = TypeVar("T")
 
 
-def traffic(architecture: Architecture, images: int) -> dict[Mode, int]:
+def traffic(architecture: Architecture, images: int, freeze: str | None = None) -> dict[Mode, int]:
     """Bytes of a step with a batch of so many images that K ranks share, over (K - 1) / K, a rank.
 
     Gradients travel twice: each rank's terms to the rank that adds them, and the sums back. In
     hybrid mode those of convolutions; and forward the input of each linear layer, backward its
-    gradient, and the logits.
+    gradient, and the logits. What is frozen has no gradient.
     """
-    every = layers(architecture.rows)
-    linear = [layer for layer in every if isinstance(layer.row, Linear)]
-    whole = sum(layer.parameters for layer in every)
+    every, frozen = layers(architecture.rows), frozen_rows(architecture, freeze)
+    trained = every[frozen:]
+    linear = [layer for layer in trained if isinstance(layer.row, Linear)]
+    whole = sum(layer.parameters for layer in trained)
     convolutions = whole - sum(layer.parameters for layer in linear)
-    inputs = sum(math.prod(layer.input) for layer in linear)
-    activations = images * (2 * inputs + architecture.classes)
+    inputs = [math.prod(c.input) for c in every if isinstance(c.row, Linear)]
+    below = len(inputs) - len(linear)
+    activations = images * (sum(inputs) + sum(inputs[below:]) + architecture.classes)
     return {"data": 2 * FLOAT * whole, "hybrid": FLOAT * (2 * convolutions + activations)}
 
 
@@ -45,10 +47,12 @@ def shared_out(config: Config, architecture: Architecture, team: Team) -> Config
     cannot share the pieces out.
     """
     pieces = config.pieces or team.size
-    if pieces & (pieces - 1) or pieces % team.size:
+    each, left_over = divmod(pieces, team.size)
+    if team.size > 1 and (left_over or not each or each & (each - 1)):
         raise UsageError(
-            f"--pieces {pieces} cannot be shared out among {team.size} ranks: it takes a power of "
-            "two that the number of ranks divides. Start as many processes as a power of two."
+            f"--pieces {pieces} cannot be shared out among {team.size} ranks: each takes 1, 2, 4 "
+            f"or another power of two of them. Start {pieces} processes, a half, a quarter and so "
+            "on of that, or one."
         )
     if pieces > 1 and len(config.devices) > 1:
         raise UsageError(
@@ -61,11 +65,6 @@ def shared_out(config: Config, architecture: Architecture, team: Team) -> Config
             f"--check-every compares whole batches with the reference, and here are {pieces} "
             "pieces of each. Leave it out, or train in one process and one piece."
         )
-    if pieces > 1 and config.freeze:
-        raise UsageError(
-            f"--freeze {config.freeze} is for one process and one piece of each batch, and here "
-            f"are {pieces} pieces. Leave one of them out."
-        )
     if pieces == 1:
         if config.parallel:
             raise UsageError(
@@ -73,7 +72,7 @@ def shared_out(config: Config, architecture: Architecture, team: Team) -> Config
                 "and this is one process. Start several with mpiexec, or give --pieces."
             )
         return config
-    sends = traffic(architecture, config.recipe.batch_size)
+    sends = traffic(architecture, config.recipe.batch_size, config.freeze)
     fewest = min(row.features for row in architecture.rows if isinstance(row, Linear))
     if fewest < pieces:
         sends.pop("hybrid")
@@ -91,11 +90,11 @@ def backend(ops: Backend, team: Team, config: Config) -> Backend:
     return over(ops, team, config.pieces or 1, "hybrid" if config.parallel == "hybrid" else "data")
 
 
-def description(ops: Backend, architecture: Architecture, images: int) -> list[str]:
+def description(ops: Backend, architecture: Architecture, config: Config) -> list[str]:
     """Line on how a run is shared out, and what a step sends; none for one piece."""
     if not isinstance(ops, Ranks):
         return []
-    team, sends = ops.team, traffic(architecture, images)
+    team, sends = ops.team, traffic(architecture, config.recipe.batch_size, config.freeze)
     if team.size == 1:
         return [f"{ops.pieces} pieces of each batch, {ops.mode} parallel, on one rank"]
     part = (team.size - 1) / team.size / 1e6

@@ -62,14 +62,14 @@ class Estimate:
         to_decode = sum(kept.unknown for kept in self._kept) * decoded / max(known, 1) / cores
         step = max(self.seconds - (decoded - self.decoding) / cores, 1e-9) / self.images
         ends = math.ceil(left / count) * self._end(images)
-        seconds = left * step + ends
+        seconds, to_decode = run.team.agree(left * step + ends, to_decode)
         text = f"about {duration(seconds + to_decode)} to go"
         if run.config.early_stopping:
             text += ", or less"
         small = get_architecture(SMALL).with_classes(len(run.dataset.classes))
         macs, macs_small = (sum(c.macs for c in layers(a.rows)) for a in (run.architecture, small))
-        whole = run.ops.name == "reference" and not run.network.frozen
-        if seconds > LONG and whole and macs > 2 * macs_small:
+        alike = run.ops.name == "reference" and run.team.size == 1 and not run.network.frozen
+        if seconds > LONG and alike and macs > 2 * macs_small:
             ratio = _seconds_an_image(run, small, images) / step
             text += f"; with --arch {SMALL} about {duration(seconds * ratio + to_decode)}"
             text += ", by the time of one of its steps"
@@ -80,7 +80,8 @@ class Estimate:
         if self.ends:
             return sum(self.ends) / len(self.ends)
         network, val, data = self.run.network, self.run.val, self.run.architecture.data
-        saving = 4 * 4 * sum(np.size(p) for p in network.parameters.values()) / SAVED
+        parameters = sum(layer.parameters for layer in layers(self.run.architecture.rows))
+        saving = 4 * 4 * parameters / SAVED
         if val is None:
             return saving
         began = time.monotonic()

@@ -29,7 +29,7 @@ def introduction(run: Run) -> list[str]:
         f"{sum(c.macs for c in cost):,} multiply-adds an image, {run.ops.name} backend",
         f"{dataset.name}: {len(dataset.train.labels):,} training and {val} validation images, "
         f"{len(dataset.classes)} classes",
-        *description(run.ops, architecture, run.recipe.batch_size),
+        *description(run.ops, architecture, run.config),
         *(f"note: {note}" for note in dataset.notes),
     ]
     if run.ops.name == "reference" and (config.gpus, config.precision) != (

@@ -46,9 +46,8 @@ class Recorder:
         first_piece = images[: len(images) // (run.config.pieces or 1)]  # the first rank has it
         if text := self.standstill.after_step(loss, first_piece[:SIGNAL_IMAGES]):
             self.note(text)
-        # Not of the log: no two runs have it alike; nor of ranks, which would not ask at one time.
-        if run.team.size == 1 and (text := self.estimate.after_step(images)):
-            self.say(text)
+        if text := self.estimate.after_step(images):
+            self.say(text)  # not of the log: no two runs have it alike
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Log a finished epoch, and save; draw now and then."""

@@ -238,7 +238,7 @@ def prepare(
             mean, colour = team.tell(team.first and statistics(images, size, config))
     network = Network(architecture, ops, weights, mean, config.freeze)
     val = None if dataset.val is None else keep_in_memory(dataset.val, size)
-    if network.frozen and not config.check_every and not (config.pieces or 1) > 1:
+    if network.frozen and not config.check_every:
         batch, workers = config.recipe.batch_size, config.workers
         val = val and with_features(network, val, batch, workers)
         if not architecture.data.varies:
@@ -289,7 +289,8 @@ def with_features(network: Network, split: Split, batch_size: int, workers: int)
         return split
     parts = []
     with progress_bar("features", count) as bar:
-        for batch in batches(split, np.arange(count), batch_size, workers=workers):
+        read = batches(split, np.arange(count), batch_size, workers=workers, own=network.own)
+        for batch in read:
             parts += [y for _, y in outputs(network, batch.images, [last.row.name])]
             bar.update(len(batch.labels))
     return InMemory(split.labels, split.names, np.concatenate(parts))
