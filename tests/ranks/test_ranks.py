@@ -207,6 +207,28 @@ def test_an_error_of_one_rank_ends_all(rank, error, mode, code, words, images, t
         assert main(["train", "--resume", str(tmp_path / "run"), "--max-steps", "6"]) == 0
 
 
+ON_ANOTHER_HOST = """
+from tinyalex.ranks.launch import launched
+if launched().rank:
+    sys.argv[sys.argv.index("--data") + 1] = {data!r}
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [20, 1])
+def test_other_images_on_one_host_are_refused(train, images, tmp_path):
+    """A few more or fewer, and so few that this rank by itself would refuse the batch."""
+    other = pictures(tmp_path / "pictures", train=train, val=3)
+    argv = [*RUN, "--data", images, "--output-dir", tmp_path / "run"]
+    code, _, err = ended(job(2, *argv, patch=ON_ANOTHER_HOST.format(data=str(other))), 60)
+    assert code == 4
+    assert err.count("tinyalex: ") == 1
+    assert "(rank 1 on" in err
+    assert "is not the data that the first rank has" in err
+    assert not (tmp_path / "run").exists()
+
+
 BEFORE_IT_JOINS = """
 from tinyalex.cli import parser
 from tinyalex.errors import UsageError

@@ -76,8 +76,8 @@ class Config:
     gpus: str = setting("0", "number of the GPU, or of one GPU for each tower: 0,1", rule=GPUS)
     precision: str = setting("fp32", "precision of matrix products", choices=PRECISIONS)
     pieces: int | None = whole(
-        "pieces of a batch that are computed by themselves; as many ranks, or a half, a quarter ... "
-        "of that, or one, give the same bits (default: the number of ranks)"
+        "pieces of a batch that are computed by themselves; as many ranks, or a half, a quarter "
+        "and so on of that, or one, give the same bits (default: the number of ranks)"
     )
     parallel: str | None = setting(
         None, "what ranks have whole (default: as sends less)", choices=("data", "hybrid")

@@ -187,7 +187,12 @@ def prepare(
         classes_at=config.classes_at,
         decoding=config.decoding,
     )
-    count = len(dataset.train.labels)
+    fingerprint, count = contents(dataset), len(dataset.train.labels)
+    if changes := differences(team.tell(fingerprint), fingerprint):
+        raise DataError(
+            f"{dataset.name} is not the data that the first rank has: {'; '.join(changes)}. Give "
+            "all hosts the same --data."
+        )
     config, notes = fitting(config, asked, architecture, len(dataset.classes), count)
     if config.recipe.batch_size > count:
         raise UsageError(
@@ -200,14 +205,8 @@ def prepare(
     gpus = tuple(number + team.local * len(config.devices) for number in config.devices)
     ops = backend(get_backend(config.backend, gpus, config.precision), team, config)
     images = keep_in_memory(dataset.train, size)
-    fingerprint = contents(dataset)
     for note in notes:
         say(f"note: {note}")
-    if changes := differences(team.tell(fingerprint), fingerprint):
-        raise DataError(
-            f"{dataset.name} is not the data that the first rank has: {'; '.join(changes)}. Give "
-            "all hosts the same --data."
-        )
 
     if resumed:
         path, state = resumed
@@ -298,6 +297,7 @@ def with_features(network: Network, split: Split, batch_size: int, workers: int)
 
 def one_writes(team: Team, make: Callable[[], RunFolder]) -> RunFolder:
     """The folder that the first rank makes; the others have one that writes nothing."""
+    team.agree(0)  # if another has failed before this, the first hears of it, and makes none
     folder = make() if team.first else None
     path = team.tell(folder and folder.path)
     return folder or ReadFolder(path)
