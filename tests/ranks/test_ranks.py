@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mpi import ENVIRONMENT, ended, job, needs_mpi
 from on_ranks import BATCH, STEPS, VALIDATION
@@ -85,12 +86,18 @@ def test_a_rank_has_its_share_of_the_linear_layers(found):
             assert max(result["neurons"]) <= 1.3 * whole / ranks  # 10 classes in 4 are 2, 3, 2, 3
 
 
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory):
+    """A run of three steps."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    argv = [*RUN, "--data", str(images), "--max-steps", "3", "--output-dir", str(folder)]
+    assert main(argv) == 0
+    return folder
+
+
 @needs_mpi
 @pytest.mark.slow
-def test_evaluation_on_ranks_counts_the_same(images, tmp_path):
-    run = tmp_path / "run"
-    argv = [*RUN, "--data", str(images), "--max-steps", "3", "--output-dir", str(run)]
-    assert main(argv) == 0
+def test_evaluation_on_ranks_counts_the_same(run):
     counts = set()
     for ranks, size in ((1, 128), (2, 128), (3, 7), (4, 10)):
         code, out, err = ended(job(ranks, "eval", run, "-b", size, "--json"))
@@ -102,12 +109,28 @@ def test_evaluation_on_ranks_counts_the_same(images, tmp_path):
 
 @needs_mpi
 @pytest.mark.slow
+def test_features_and_experiments_on_ranks(run, images, tmp_path):
+    for ranks in (1, 3):
+        features = ["features", run, "--data", images, "--layer", "fc7", "-o", f"{ranks}.npz"]
+        code, out, err = ended(job(ranks, *features, cwd=tmp_path))
+        assert (code, out) == (0, f"{ranks}.npz: fc7 of 93 images\n"), err
+    one, three = (np.load(tmp_path / f"{ranks}.npz") for ranks in (1, 3))
+    np.testing.assert_allclose(one["fc7"], three["fc7"], rtol=0, atol=1e-4)
+    assert all((one[name] == three[name]).all() for name in ("names", "labels", "classes"))
+    experiment = ["reproduce", "neighbors", "--run", run, "--output-dir", "experiments"]
+    code, out, err = ended(job(2, *experiment, cwd=tmp_path))
+    assert code == 0, err
+    assert out.count("\nHere: ") == 1
+    assert (tmp_path / "experiments" / "neighbors" / "result.json").exists()
+
+
+@needs_mpi
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "mode"), [("mini", "data"), ("mini+no-augmentation", "hybrid")])
-def test_three_ranks_train_what_lies_above_frozen_layers(arch, mode, images, tmp_path):
+def test_three_ranks_train_what_lies_above_frozen_layers(arch, mode, run, images, tmp_path):
     """To the bits of one, features kept or not; and say how long it will take."""
-    source, one, three = (tmp_path / name for name in ("source", "one", "three"))
-    assert main([*RUN, "--data", str(images), "--max-steps", "3", "--output-dir", str(source)]) == 0
-    argv = ["train", "--data", images, "--weights", source, "--arch", arch, "--freeze", "conv4"]
+    one, three = tmp_path / "one", tmp_path / "three"
+    argv = ["train", "--data", images, "--weights", run, "--arch", arch, "--freeze", "conv4"]
     argv += ["-b", "8", "--epochs", "3", "--parallel", mode, "--pieces", "3", "--output-dir"]
     assert main([str(a) for a in (*argv, one)]) == 0
     code, out, err = ended(job(3, *argv, three))
