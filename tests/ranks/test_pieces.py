@@ -77,7 +77,7 @@ def test_ranks_have_runs_of_pieces(count):
     assert [i for c in places for i in range(count)[c]] == list(range(count))
 
     class Second(Team):
-        rank, size = 1, 2
+        rank, size, threaded = 1, 2, False
 
         def __init__(self):
             pass

@@ -14,16 +14,18 @@ neurons, in P pieces too: activations travel, and parameters of these layers do 
 from __future__ import annotations
 
 import importlib
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from tinyalex.backend import Array, Backend, Cache, Fusion, Role
-from tinyalex.ranks.team import Team
+from tinyalex.ranks.team import Team, naps
 
 Mode = Literal["data", "hybrid"]
 
@@ -138,31 +140,47 @@ class Gradient:
     """
 
     def __init__(self, local: Array, ranks: Ranks) -> None:
-        self.local, self.ranks, team = local, ranks, ranks.team
-        self._parts = [local.reshape(-1)[cut(local.size, team.size, k)] for k in range(team.size)]
-        own = self._parts[team.rank]
-        self._terms = {k: np.empty_like(own) for k in team.others()}
-        self._tags = [team.tag(), team.tag()]
-        others = {k: self._parts[k] for k in team.others()}
-        self.come = ranks.exchange("gradients", others, self._terms, self._tags[0])
-        self.stage = 0
+        self.local, self.carrier, self.team = local, ranks.carrier, (team := ranks.team)
+        self.there = False
+        self.error: Exception | None = None
+        self.parts = [local.reshape(-1)[cut(local.size, team.size, k)] for k in range(team.size)]
+        self.others = {k: self.parts[k] for k in team.others()}
+        own = self.parts[team.rank]
+        self.terms = {k: np.empty_like(own) for k in team.others()}
+        ranks.count("gradients", (*self.others.values(), *(own for _ in self.others)))
+        self.tags = [team.tag(), team.tag()]
+        self.come = self.carrier.exchange(self.others, self.terms, self.tags[0])
 
-    def advance(self) -> bool:
-        """Go on if what was waited for has come; True if the sum is there."""
-        team = self.ranks.team
-        while self.stage < 2 and self.come():
-            self.stage += 1
-            if self.stage == 1:
-                own = self._parts[team.rank]
-                terms = [own if k == team.rank else self._terms[k] for k in range(team.size)]
-                total = tree_sum(terms)
-                if team.rank:
-                    own[...] = total
-                self._terms = {}
-                others = {k: self._parts[k] for k in team.others()}
-                sends = dict.fromkeys(others, own)
-                self.come = self.ranks.exchange("gradients", sends, others, self._tags[1])
-        return self.stage == 2
+    def travel(self, wait: Callable[[Callable[[], bool]], object]) -> None:
+        """Add the terms, and hand the sum on; `wait` waits until something is done."""
+        wait(self.come)
+        rank, own = self.team.rank, self.parts[self.team.rank]
+        terms = [own if k == rank else self.terms[k] for k in range(self.team.size)]
+        total = tree_sum(terms)
+        if rank:
+            own[...] = total
+        wait(self.carrier.exchange(dict.fromkeys(self.others, own), self.others, self.tags[1]))
+        self.terms, self.there = {}, True
+
+
+class Mover(threading.Thread):
+    """Thread in which gradients travel while others are computed.
+
+    MPI moves next to nothing of a large array unless it is asked, again and again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="gradients", daemon=True)
+        self.leaving: SimpleQueue[Gradient] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            gradient = self.leaving.get()
+            try:
+                gradient.travel(lambda done: deque(naps(done), maxlen=0))
+            except Exception as error:  # is raised where it is waited for
+                gradient.error = error
 
 
 class Ranks:
@@ -183,7 +201,7 @@ class Ranks:
             kinds: self._cut(*functions) for kinds, functions in ops.fusions.items()
         }
         self.sent: Counter[str] = Counter()
-        self._under_way: list[Gradient] = []
+        self.mover = Mover() if team.threaded and carrier is None else None
 
     def __getattr__(self, name: str) -> Any:
         """A layer's forward or backward."""
@@ -224,13 +242,13 @@ class Ranks:
         self, what: str, sends: Mapping[int, Array], receives: Mapping[int, Array], tag: int
     ) -> Callable[[], bool]:
         """Begin an exchange, and count what is sent."""
-        self.sent[what] += sum(a.nbytes for a in sends.values())
+        self.count(what, sends.values())
         done: Callable[[], bool] = self.carrier.exchange(sends, receives, tag)
         return done
 
-    def progress(self) -> None:
-        """Let what is under way go on: MPI moves nothing unless it is asked."""
-        self._under_way = [g for g in self._under_way if not g.advance()]
+    def count(self, what: str, arrays: Iterable[Array]) -> None:
+        """Count what is sent."""
+        self.sent[what] += sum(a.nbytes for a in arrays)
 
     def _joined(self, what: str, x: Cut) -> Array:
         """The whole of a cut array, on every rank."""
@@ -317,7 +335,6 @@ class Ranks:
         self, function: Callable[..., Any], x: Cut | Later, *arguments: Any
     ) -> tuple[Array, Cache]:
         """y, cut as x is; or by neuron, if the weights are."""
-        self.progress()
         if isinstance(x, Later):  # outputs of frozen rows
             x = self._images(x.whole, x.role)
         below, parts, axis, count = None, x.parts, x.axis, x.count
@@ -345,7 +362,6 @@ class Ranks:
 
     def _backward(self, function: Callable[..., Any], dy: Cut, cache: Cache, *flags: Any) -> Any:
         """dx, cut as x was, and the gradients by the parameters."""
-        self.progress()
         caches, below = cache
         dxs, neurons, trees = [], [], list[Tree]()
         for part, own_cache in zip(dy.parts, caches, strict=True):
@@ -387,16 +403,20 @@ class Ranks:
         """The sum over the ranks, which sets out now."""
         if self.team.size == 1:
             return local
-        self._under_way.append(gradient := Gradient(local, self))
+        gradient = Gradient(local, self)
+        if self.mover:
+            self.mover.leaving.put(gradient)
+        else:
+            gradient.travel(self.team.wait)
         return gradient
 
     def _arrived(self, gradient: Array) -> Array:
         """The sum over the ranks, once it is there."""
         if not isinstance(gradient, Gradient):
             return gradient
-        while not gradient.advance():
-            self.team.wait(gradient.come)
-            self.progress()
+        self.team.wait(lambda: gradient.there or gradient.error is not None)
+        if gradient.error:
+            raise gradient.error
         return gradient.local
 
     def sgd_update(

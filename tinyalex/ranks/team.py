@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
@@ -74,7 +74,7 @@ def join() -> Team:
             f"{by}, but {name}, which mpi4py uses, knows of {MPI.COMM_WORLD.size}. {remedy}, or "
             "under Slurm with srun --mpi=pmix or --mpi=pmi2."
         )
-    team = Team(MPI.COMM_WORLD)
+    team = Team(MPI.COMM_WORLD, MPI.Query_thread() == MPI.THREAD_MULTIPLE)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see `die_of_interrupts`
     return team
 
@@ -87,7 +87,7 @@ def _initialize(mpi: Any) -> None:
     """
     if sys.platform != "win32":
         signal.alarm(ALL_JOIN)
-    mpi.Init_thread(mpi.THREAD_FUNNELED)
+    mpi.Init_thread(mpi.THREAD_MULTIPLE)
     if sys.platform != "win32":
         signal.alarm(0)
 
@@ -97,14 +97,15 @@ class Team:
 
     Who waits sleeps, so that a neighbour on the same processor can work; a signal's handler runs
     meanwhile, as it would not in a blocking call. local: this rank's number on its host; hosts:
-    how many there are.
+    how many there are. threaded: whether several threads may talk.
     """
 
-    def __init__(self, comm: Any = None) -> None:
+    def __init__(self, comm: Any = None, threaded: bool = False) -> None:
         self.comm = comm
         self.rank: int = comm.rank if comm else 0
         self.size: int = comm.size if comm else 1
         self.local, self.hosts, self._tag, self._alone = 0, 1, FAILED, False
+        self.threaded = threaded
         if comm:
             self._at_end = comm.Dup()
             hosts = self.tell_all((socket.gethostname(), cores()))
@@ -150,8 +151,8 @@ class Team:
 
         So it does on any rank that has waited for PATIENCE.
         """
-        nap, began = 0.0, time.monotonic()
-        while not done():
+        began = time.monotonic()
+        for _ in naps(done):
             if self.first and self.comm.Iprobe(tag=FAILED):
                 self._alone = True
                 raise FailedElsewhere(*self.comm.recv(tag=FAILED))
@@ -163,8 +164,6 @@ class Team:
                     "with --resume.",
                     TinyalexError.exit_code,
                 )
-            time.sleep(nap)
-            nap = min(nap + 2e-5, LONGEST_NAP)
 
     def gather(self, values: Sequence[float]) -> list[float]:
         """The values of all ranks, as many of each, rank by rank."""
@@ -239,6 +238,15 @@ class Team:
         self.comm.Abort(code)
         time.sleep(60)  # MPICH comes back from it for a moment
         os._exit(code)
+
+
+def naps(done: Callable[[], bool]) -> Iterator[None]:
+    """Sleep between one question and the next until it is done, longer and longer."""
+    nap = 0.0
+    while not done():
+        yield
+        time.sleep(nap)
+        nap = min(nap + 2e-5, LONGEST_NAP)
 
 
 def cores() -> list[int]:
