@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tinyalex.data.dataset import Indices, Pixels, Split
 from tinyalex.data.parallel import in_order
 from tinyalex.data.pixel_file import Decoded
-from tinyalex.seeds import ORDER, SAMPLE
+from tinyalex.system.seeds import ORDER, SAMPLE
 from tinyalex.system.threads import Threads
 
 _AHEAD = 2  # batches under way while one is used

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tinyalex.net.layers import Augment, Dropout
 from tinyalex.net.presets import Architecture
 from tinyalex.net.shapes import layers, parameters
-from tinyalex.seeds import STEP, WEIGHTS
+from tinyalex.system.seeds import STEP, WEIGHTS
 
 Array = npt.NDArray[Any]
 

@@ -66,16 +66,14 @@ def train_epoch(run: Run, recorder: Recorder) -> Meter:
     """Train on what is left of the current epoch, or until --max-steps is reached."""
     progress, config, recipe = run.progress, run.config, run.recipe
     seed, epoch, count = config.seed, progress.epoch, len(run.images.labels)
-    rates = factors(recipe, epoch, parameters(run.architecture.rows))
-    colour_noise = coloured(recipe, epoch)
+    architecture, colour = run.architecture, run.colour
+    rates, noise = factors(recipe, epoch, parameters(architecture.rows)), coloured(recipe, epoch)
     order, meter = epoch_order(seed, epoch, count), Meter(progress)
     with progress_bar(f"epoch {epoch + 1}", count, int(progress.sums[3])) as bar:
         for batch in run.batches(order):
             images, labels, number = batch.images, batch.labels, progress.batch
             sent = run.ops.upload(images) if images.dtype == np.uint8 else images
-            draws = training_draws(
-                run.architecture, len(labels), run.colour, seed, epoch, number, colour_noise
-            )
+            draws = training_draws(architecture, len(labels), colour, seed, epoch, number, noise)
             lr, _ = run.learning_rate()
             if config.check_every and progress.step % config.check_every == 0:
                 audit(run.sgd, images, labels, draws, lr, config.precision, recorder.say_step)
@@ -112,15 +110,13 @@ def validate(run: Run, recorder: Recorder) -> dict[str, float]:
         return {}
     with progress_bar("validation", len(run.val.labels)) as bar:
 
-        def after_batch(labels: Array, _: Array) -> None:
+        def advance(labels: Array, _: Array) -> None:
             bar.update(len(labels))
             recorder.between_steps()
 
         size, workers = run.recipe.batch_size, run.config.workers
         try:
-            scores = evaluate(
-                [run.network], run.val, size, workers=workers, after_batch=after_batch
-            )
+            scores = evaluate([run.network], run.val, size, workers=workers, after_batch=advance)
         except DivergedError:
             what = f"after step {run.progress.step} the answer to a validation image"
             raise recorder.diverged(what) from None
