@@ -102,6 +102,10 @@ class TwoGPU:
             return np.concatenate(self.each(self.ops.to_numpy, a), a.axis)
         return self.at(0, self.ops.to_numpy, own(a, 0))
 
+    def parts(self, a: Array, /) -> list[tuple[Place, Array]]:
+        """The arrays of which `a` consists, each with its place: there ranks add to them."""
+        return list(zip(self.places, (a.a, a.b) if isinstance(a, Pair) else (a,), strict=False))
+
     def synchronize(self) -> None:
         self.each(self.ops.synchronize)
 

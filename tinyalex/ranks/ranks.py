@@ -14,9 +14,11 @@ neurons, in P pieces too: activations travel, and parameters of these layers do 
 from __future__ import annotations
 
 import importlib
+import operator
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -28,6 +30,9 @@ from tinyalex.backend import Array, Backend, Cache, Fusion, Role
 from tinyalex.ranks.team import Team, naps
 
 Mode = Literal["data", "hybrid"]
+
+Part = tuple[AbstractContextManager[Any], Array]
+"""One of the arrays that an array of the backend consists of, and its place, entered to use it."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,20 @@ class Below(NamedTuple):
     shape: tuple[int, ...]
 
 
+def alone(a: Array) -> Sequence[Part]:
+    """Parts of an array of a backend that has one place."""
+    return [(nullcontext(), a)]
+
+
 class Tree:
     """Sum in pairs, in pairs of pairs and so on; then of what is left over, from the last on.
 
     Of P terms, runs of a power of two can be added anywhere: the tree of the runs' sums is this.
+    add: adds a term to another, in its memory.
     """
 
-    def __init__(self) -> None:
-        self.terms = 0
+    def __init__(self, add: Callable[[Array, Array], Any] = operator.iadd) -> None:
+        self.terms, self._add = 0, add
         self._sums: list[Array] = []
 
     def add(self, term: Array) -> None:
@@ -94,7 +105,7 @@ class Tree:
         number = self.terms
         while number % 2:
             left = self._sums.pop()
-            left += term
+            self._add(left, term)
             term, number = left, number // 2
         self._sums.append(term)
         self.terms += 1
@@ -104,7 +115,7 @@ class Tree:
         """The sum of all terms."""
         while len(self._sums) > 1:
             last = self._sums.pop()
-            self._sums[-1] += last
+            self._add(self._sums[-1], last)
         return self._sums[0]
 
 
@@ -121,9 +132,10 @@ def over(ops: Backend, team: Team, pieces: int, mode: Mode) -> Backend:
     if pieces == 1:
         return ops
     carrier = None
-    if ops.name == "gpu" and team.size > 1:
+    if ops.name.endswith("gpu") and team.size > 1:
         nccl, library = map(importlib.import_module, ("tinyalex.gpu.nccl", "cupy.cuda.nccl"))
-        carrier = nccl.Nccl(team.rank, team.size, team.tell, library)
+        places = getattr(ops, "places", ())
+        carrier = nccl.Nccl(team.rank, team.size, team.tell, library, places)
     return cast(Backend, Ranks(ops, team, pieces, mode, carrier))
 
 
@@ -133,14 +145,14 @@ def answering(ops: Backend, team: Team) -> Backend:
 
 
 class Gradient:
-    """The gradient by a parameter that all ranks have, on its way to become the sum of theirs.
+    """An array of the gradient by a parameter that all ranks have, on its way to be their sum.
 
     Each rank first gets everybody's terms of its own part, adds them in a tree, and hands the sum
     on to all: as many bytes as a ring takes, in one order everywhere. `local` becomes the sum.
     """
 
     def __init__(self, local: Array, ranks: Ranks) -> None:
-        self.local, self.carrier, self.team = local, ranks.carrier, (team := ranks.team)
+        self.carrier, self.team = ranks.carrier, (team := ranks.team)
         self.there = False
         self.error: Exception | None = None
         self.parts = [local.reshape(-1)[cut(local.size, team.size, k)] for k in range(team.size)]
@@ -161,6 +173,18 @@ class Gradient:
             own[...] = total
         wait(self.carrier.exchange(dict.fromkeys(self.others, own), self.others, self.tags[1]))
         self.terms, self.there = {}, True
+
+    def ended(self) -> bool:
+        """True if the sum is there, or will not come."""
+        return self.there or self.error is not None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """An array of the backend that is the sum over the ranks when all its `parts` are there."""
+
+    whole: Array
+    parts: Sequence[Gradient]
 
 
 class Mover(threading.Thread):
@@ -196,7 +220,7 @@ class Ranks:
     ) -> None:
         self.ops, self.team, self.pieces, self.mode = ops, team, pieces, mode
         self.carrier = carrier or team
-        self.name = ops.name
+        self.name, self.parts = ops.name, getattr(ops, "parts", alone)
         self.fusions: Mapping[tuple[str, ...], Fusion] = {
             kinds: self._cut(*functions) for kinds, functions in ops.fusions.items()
         }
@@ -241,9 +265,10 @@ class Ranks:
     def exchange(
         self, what: str, sends: Mapping[int, Array], receives: Mapping[int, Array], tag: int
     ) -> Callable[[], bool]:
-        """Begin an exchange, and count what is sent."""
+        """Begin an exchange, and count what is sent. Answers are on the host by then."""
         self.count(what, sends.values())
-        done: Callable[[], bool] = self.carrier.exchange(sends, receives, tag)
+        carrier = self.team if what == "answers" else self.carrier
+        done: Callable[[], bool] = carrier.exchange(sends, receives, tag)
         return done
 
     def count(self, what: str, arrays: Iterable[Array]) -> None:
@@ -300,18 +325,17 @@ class Ranks:
         return self.ops.asarray(a, role)
 
     def to_numpy(self, a: Array, /) -> Any:
+        if isinstance(a, Neurons):
+            a = self._joined("parameters", Cut(a.parts, a.count, 0))
+        a = self._arrived(a)
+        self.team.wait(self.carrier.settled())  # where an error of another rank is heard of
         match a:
             case Loss(parts, shares):
-                self.team.wait(self.carrier.settled())
                 terms = (self.ops.to_numpy(part) * n for part, n in zip(parts, shares, strict=True))
                 return sum(self.team.gather([float(term) for term in terms]))
-            case Cut():
-                a = self._joined("answers", a)
-            case Neurons(parts, count):
-                a = self._joined("parameters", Cut(parts, count, 0))
-            case Gradient():
-                a = self._arrived(a)
-        self.team.wait(self.carrier.settled())  # where an error of another rank is heard of
+            case Cut(parts, count, axis):
+                on_host = [self.ops.to_numpy(part) for part in parts]
+                return self._joined("answers", Cut(on_host, count, axis))
         return self.ops.to_numpy(a)
 
     def host_empty(self, shape: tuple[int, ...], dtype: Any, /) -> Any:
@@ -371,7 +395,7 @@ class Ranks:
             if below:
                 neurons.append(gradients)
                 continue
-            trees = trees or [Tree() for _ in gradients]
+            trees = trees or [Tree(self._add) for _ in gradients]
             for tree, gradient in zip(trees, gradients, strict=True):
                 tree.add(gradient)
         if below:
@@ -395,29 +419,42 @@ class Ranks:
         backward = self.ops.softmax_cross_entropy_backward
         if not isinstance(cache, Cut):
             return self._neurons(backward(cache))
+        # Of two places the loss is at the first, which is the one in use.
         return Cut([backward(part) * share for part, share in cache.parts], cache.count, 0)
 
-    # The update.
+    # Sums.
+
+    def _add(self, total: Array, term: Array) -> None:
+        """Add a term to another, in its memory and at its place."""
+        for (place, part), (_, other) in zip(self.parts(total), self.parts(term), strict=True):
+            with place:
+                part += other
 
     def _summed(self, local: Array) -> Array:
         """The sum over the ranks, which sets out now."""
         if self.team.size == 1:
             return local
-        gradient = Gradient(local, self)
-        if self.mover:
-            self.mover.leaving.put(gradient)
-        else:
-            gradient.travel(self.team.wait)
-        return gradient
+        gradients = []
+        for place, part in self.parts(local):
+            with place:
+                gradients.append(gradient := Gradient(part, self))
+                if self.mover:
+                    self.mover.leaving.put(gradient)
+                else:
+                    gradient.travel(self.team.wait)
+        return Sum(local, gradients)
 
     def _arrived(self, gradient: Array) -> Array:
         """The sum over the ranks, once it is there."""
-        if not isinstance(gradient, Gradient):
+        if not isinstance(gradient, Sum):
             return gradient
-        self.team.wait(lambda: gradient.there or gradient.error is not None)
-        if gradient.error:
-            raise gradient.error
-        return gradient.local
+        for part in gradient.parts:
+            self.team.wait(part.ended)
+            if part.error:
+                raise part.error
+        return gradient.whole
+
+    # The update.
 
     def sgd_update(
         self,

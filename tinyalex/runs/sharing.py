@@ -54,12 +54,6 @@ def shared_out(config: Config, architecture: Architecture, team: Team) -> Config
             f"or another power of two of them. Start {pieces} processes, a half, a quarter and so "
             "on of that, or one."
         )
-    if pieces > 1 and len(config.devices) > 1:
-        raise UsageError(
-            f"--gpus {config.gpus} cuts a network in two towers, and here are {pieces} pieces of "
-            "each batch. Give each rank one GPU: --gpus 0 is the first one on each host, and the "
-            "ranks take those behind it."
-        )
     if pieces > 1 and config.check_every:
         raise UsageError(
             f"--check-every compares whole batches with the reference, and here are {pieces} "
@@ -73,9 +67,17 @@ def shared_out(config: Config, architecture: Architecture, team: Team) -> Config
             )
         return config
     sends = traffic(architecture, config.recipe.batch_size, config.freeze)
+    if len(config.devices) > 1:
+        sends.pop("hybrid")
+        if config.parallel == "hybrid":
+            raise UsageError(
+                f"--parallel hybrid cuts linear layers by neuron, and so does --gpus {config.gpus} "
+                "for its two towers. Give --parallel data, or each rank one GPU: --gpus 0 is the "
+                "first one on each host, and the ranks take those behind it."
+            )
     fewest = min(row.features for row in architecture.rows if isinstance(row, Linear))
     if fewest < pieces:
-        sends.pop("hybrid")
+        sends.pop("hybrid", None)
         if config.parallel == "hybrid":
             raise UsageError(
                 f"--parallel hybrid cuts each linear layer into {pieces} pieces of neurons, and "

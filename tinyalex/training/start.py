@@ -202,7 +202,8 @@ def prepare(
     architecture = architecture.with_classes(len(dataset.classes))
     config = shared_out(config, architecture, team)
     settings = config.toml()
-    gpus = tuple(number + team.local * len(config.devices) for number in config.devices)
+    each = max(config.devices) - min(config.devices) + 1  # so that no two ranks share a GPU
+    gpus = tuple(number + team.local * each for number in config.devices)
     ops = backend(get_backend(config.backend, gpus, config.precision), team, config)
     images = keep_in_memory(dataset.train, size)
     for note in notes:
