@@ -22,6 +22,8 @@ from tinyalex.net.network import Network, outputs
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import ARCHITECTURES, get_architecture
 from tinyalex.net.step import loss_and_gradients, train_step
+from tinyalex.ranks.ranks import over
+from tinyalex.ranks.team import Team
 from tinyalex.system import backends
 from tinyalex.system.backends import get_backend
 
@@ -220,27 +222,38 @@ def test_the_gpu_backend_is_the_reference(gpus, capsys):
     assert (exchange in out) == (gpus == "0,0")
 
 
-@pytest.mark.parametrize("gpus", [(0,), (0, 0)])
-@pytest.mark.parametrize("freeze", ["conv1", "conv3", "fc6"])
-def test_above_frozen_layers_the_gpu_has_the_gradients_of_the_reference(freeze, gpus):
+def gradients_agree(ops, freeze=None):
+    """Gradients of TINY above `freeze` are the reference's, from images and from what is frozen."""
     parameters = initial_parameters(TINY, 0)
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8), np.array([3, 4], np.int32)
     draws = training_draws(TINY, 2, np.eye(3), 0, 0, 0)
     mean = np.full((16, 16, 3), 127.5, np.float32)
-    truth, actual = (
-        Network(TINY, ops, parameters, mean, freeze)
-        for ops in (reference, get_backend("gpu", gpus))
-    )
-    ((_, features),) = outputs(actual, images, [TINY.rows[actual.frozen - 1].name], draws)
+    truth, actual = (Network(TINY, o, parameters, mean, freeze) for o in (reference, ops))
+    inputs = [images]
+    if freeze:
+        frozen = TINY.rows[actual.frozen - 1].name
+        inputs += [features for _, features in outputs(actual, images, [frozen], draws)]
     _, expected = loss_and_gradients(truth, images, labels, draws)
-    for given in (images, features):
+    for given in inputs:
         _, found = loss_and_gradients(actual, given, labels, draws)
         assert found.keys() == expected.keys()
         for name, gradient in found.items():
             size = np.abs(expected[name]).max()
-            gradient = actual.ops.to_numpy(gradient)
+            gradient = ops.to_numpy(gradient)
             np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("gpus", [(0,), (0, 0)])
+@pytest.mark.parametrize("freeze", ["conv1", "conv3", "fc6"])
+def test_above_frozen_layers_the_gpu_has_the_gradients_of_the_reference(freeze, gpus):
+    gradients_agree(get_backend("gpu", gpus), freeze)
+
+
+@pytest.mark.parametrize("gpus", [(0,), (0, 0)])
+@pytest.mark.parametrize("freeze", [None, "conv1", "conv3", "fc6"])
+def test_two_pieces_on_the_gpu_have_the_gradients_of_the_reference(freeze, gpus):
+    gradients_agree(over(get_backend("gpu", gpus), Team(), 2, "data"), freeze)
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,14 @@ from small import TINY
 from tinyalex import reference
 from tinyalex.bench.workload import COLOUR, Work
 from tinyalex.gpu import device, two_gpu
+from tinyalex.gpu.nccl import Nccl
 from tinyalex.net.draws import training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.step import train_step
+from tinyalex.ranks.ranks import Ranks
+from tinyalex.ranks.team import Team
+from tinyalex.system import backends
 from tinyalex.system.backends import get_backend
 
 pytestmark = pytest.mark.skipif(
@@ -74,6 +78,37 @@ def copied():
         return [device.to_numpy(a) for a in found]
 
 
+class Echo(Team):
+    """The second of two ranks, to which the first sends what it is sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.rank, self.size = 1, 2
+
+    def gather(self, values):
+        return [*values, *values]
+
+    def exchange(self, sends, receives, tag):
+        for source, target in zip(sends.values(), receives.values(), strict=True):
+            length = min(source.size, target.size)
+            target.reshape(-1)[:length] = source.reshape(-1)[:length]
+        return lambda: True
+
+
+def shared(ops):
+    """The backend of that rank, which has two of four pieces, one of them without an image."""
+    team, carrier = Echo(), None
+    if "reference" not in ops.name:
+        places = getattr(ops, "places", ())
+        carrier = Nccl(team.rank, team.size, lambda value: "number", late.Nccl(), places)
+    return Ranks(ops, team, 4, "data", carrier)
+
+
+def alone(ops):
+    """The backend of one rank of one piece."""
+    return ops
+
+
 ALL = [np.full(512, number) for number in range(5)]
 
 RUNS = [*fusions.RUNS, *(f"{run}_backward" for run in fusions.RUNS)]
@@ -84,11 +119,14 @@ TRUTH = fusions.with_fusions(reference)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gpus", [(0,), (0, 0), (0, 1)])
-def test_steps_give_the_same_whatever_runs_first(gpus):
-    expected, found = trained(reference), []
+@pytest.mark.parametrize("over", [alone, shared])
+def test_steps_give_the_same_whatever_runs_first(over, gpus):
+    places = [device.Place(number) for number in gpus]
+    right = reference if len(gpus) == 1 else two_gpu.TwoGPU(reference, places)
+    expected, found = trained(over(right)), []
     for early in PACES:
         with late.streams(early):
-            found.append(trained(get_backend("gpu", gpus)))
+            found.append(trained(over(get_backend("gpu", gpus))))
         for actual, first, truth in zip(found[-1], found[0], expected, strict=True):
             np.testing.assert_array_equal(actual, first)
             assert checks.relative_l2(actual, truth) <= checks.FULL_SIZE
@@ -152,6 +190,10 @@ MISTAKES = [
     Mistake(device.Place.__enter__, "entered.enter_context(self.stream)"),
     Mistake(device.Place.synchronize, "self.stream.synchronize()"),
     Mistake(two_gpu.TwoGPU.synchronize, "self.each(self.ops", "self.at(0, self.ops"),
+    Mistake(Ranks._add, "with place:", "if True:"),
+    Mistake(Ranks._summed, "with place:", "if True:"),
+    Mistake(backends._gpu, "device.use(places[0])"),
+    Mistake(Nccl.exchange, "place.stream.ptr", "place.uploads.ptr"),
 ]
 
 
@@ -171,9 +213,9 @@ def made(mistake):
 
 
 @cache
-def right():
+def right(over):
     with late.streams():
-        return trained(get_backend("gpu", (0, 1)), steps=2)
+        return trained(over(get_backend("gpu", (0, 1))), steps=2)
 
 
 def is_noticed():
@@ -183,10 +225,11 @@ def is_noticed():
             with late.streams(early):
                 if not np.array_equal(copied(), ALL):
                     return True
-            with late.streams(early):
-                found = trained(get_backend("gpu", (0, 1)), steps=2)
-            if not all(map(np.array_equal, found, right())):
-                return True
+            for over in (alone, shared):
+                with late.streams(early):
+                    found = trained(over(get_backend("gpu", (0, 1))), steps=2)
+                if not all(map(np.array_equal, found, right(over))):
+                    return True
         except (AssertionError, IndexError):
             return True
     return False
@@ -195,7 +238,7 @@ def is_noticed():
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.function.__name__}: {m.old}")
 def test_a_wait_that_is_missing_is_noticed(mistake):
-    right()  # before the mistake is made
+    right(alone), right(shared)  # before the mistake is made
     with made(mistake):
         assert is_noticed()
 

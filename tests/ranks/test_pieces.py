@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import small
+from runs import begun, few_images
 
 from tinyalex import reference
 from tinyalex.errors import UsageError
+from tinyalex.gpu.device import Place
+from tinyalex.gpu.two_gpu import TwoGPU
 from tinyalex.net.draws import centre_draws, initial_parameters, training_draws
 from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
@@ -15,6 +18,7 @@ from tinyalex.ranks.ranks import Ranks, Tree, cut, tree_sum
 from tinyalex.ranks.team import Team
 from tinyalex.runs.config import Config
 from tinyalex.runs.sharing import shared_out, traffic
+from tinyalex.training import start
 
 MODES = ("data", "hybrid")
 ALEXNET = get_architecture("alexnet")
@@ -36,6 +40,18 @@ def steps(architecture, ops, count, number=3):
     for arrays in (network.parameters, sgd.velocities):
         found += [ops.to_numpy(a) for a in arrays.values()]
     return found
+
+
+@pytest.mark.parametrize("pieces", [2, 4])
+@pytest.mark.parametrize("count", [8, 3, 1])
+@pytest.mark.parametrize("architecture", [small.EVERY_KIND, small.TINY], ids=lambda a: a.name)
+def test_pieces_of_two_towers_are_the_whole(architecture, count, pieces):
+    """Parameters, velocities and answers, whole as in a checkpoint, with a tower at each place."""
+    whole = steps(architecture, reference, count)
+    towers = TwoGPU(reference, (Place(0), Place(0)))
+    found = steps(architecture, Ranks(towers, Team(), pieces, "data"), count)
+    for one, other in zip(whole, found, strict=True):
+        assert np.abs(one - other).max() <= 1e-12 * np.abs(one).max()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -116,6 +132,9 @@ def test_traffic_of_alexnet():
         ({"pieces": 6}, 1, (6, "hybrid")),
         ({"freeze": "fc6"}, 2, (2, "hybrid")),
         ({"freeze": "fc7", "batch_size": 600}, 2, (2, "data")),
+        ({"gpus": "0,1"}, 2, (2, "data")),
+        ({"gpus": "0,1", "pieces": 4, "parallel": "data"}, 1, (4, "data")),
+        ({"gpus": "0,1", "pieces": 1024}, 1, (1024, "data")),
     ],
 )
 def test_the_mode_that_sends_less_is_taken(settings, size, expected):
@@ -134,6 +153,7 @@ def test_the_mode_that_sends_less_is_taken(settings, size, expected):
         ({"parallel": "data"}, 1, "--parallel data"),
         ({"check_every": 5, "pieces": 2}, 1, "--check-every"),
         ({"parallel": "hybrid", "pieces": 1024}, 1, "1024 pieces"),
+        ({"parallel": "hybrid", "gpus": "0,1"}, 2, "--gpus 0,1"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused(settings, size, word):
@@ -141,6 +161,27 @@ def test_what_cannot_be_shared_out_is_refused(settings, size, word):
     team.size = size
     with pytest.raises(UsageError, match=word):
         shared_out(Config(**settings).resolved(ALEXNET), ALEXNET, team)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [("0", (2,)), ("1", (3,)), ("0,1", (4, 5)), ("0,0", (2, 2)), ("2,0", (8, 6))],
+)
+def test_ranks_of_a_host_take_its_gpus_in_order(gpus, expected, monkeypatch):
+    class Asked(Exception):
+        """For a backend on these GPUs."""
+
+    def ask(name, gpus, precision):
+        raise Asked(gpus)
+
+    third = Team()
+    third.local = 2
+    few_images(monkeypatch, 65)
+    monkeypatch.setattr(start, "join", lambda: third)
+    monkeypatch.setattr(start, "get_backend", ask)
+    with pytest.raises(Asked) as asked:
+        begun(Config(arch="mini", backend="gpu", gpus=gpus))
+    assert asked.value.args == (expected,)
 
 
 def test_a_parameter_is_whole_again():

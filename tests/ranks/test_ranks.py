@@ -41,7 +41,7 @@ def found(tmp_path_factory):
 @needs_mpi
 @pytest.mark.slow
 def test_any_number_of_ranks_has_the_bits_of_one(found, tell):
-    """Parameters, velocities, history and log, in both modes."""
+    """Parameters, velocities, history and log, in both modes and with two towers in each rank."""
     for name, one in found[1].items():
         assert len(one["run"]["log"]) > STEPS
         assert found[2][name]["run"] == found[4][name]["run"] == one["run"]
@@ -54,7 +54,7 @@ def test_what_is_sent_is_the_formula_to_the_byte(found, tell):
     """Gradients and activations of all ranks, over steps with 32, 32 and 1 image."""
     for ranks in (2, 4):
         for name, result in found[ranks].items():
-            arch, mode = name.split()
+            arch, mode, *_ = name.split()
             architecture = get_architecture(arch)
             sends = [traffic(architecture, n)[mode] for n in (BATCH, BATCH, 1)]
             trained = (ranks - 1) * sum(sends) * STEPS / len(sends)
