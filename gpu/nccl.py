@@ -1,6 +1,6 @@
 """Exchanges between the ranks' GPUs, by NCCL: sends and receives, several as one group.
 
-NCCL's sums are not used, since it does not promise their order; `tinyalex.ranks.ranks` adds in a
+NCCL's sums are not used, since it does not promise their order; `tinyalex.ranks.sums` adds in a
 tree of its own. An exchange is work of the current place's stream: it waits for what was computed
 before, and what is computed next waits for it. So for the host it is over once it is asked for, and
 the order of exchanges is the program's, on every rank. Of two places each has a communicator, which

@@ -14,7 +14,8 @@ from tinyalex.net.network import Network
 from tinyalex.net.optimizer import SGD
 from tinyalex.net.presets import get_architecture
 from tinyalex.net.step import train_step
-from tinyalex.ranks.ranks import Ranks, Tree, cut, tree_sum
+from tinyalex.ranks.ranks import Ranks
+from tinyalex.ranks.sums import Tree, cut, tree_sum
 from tinyalex.ranks.team import Team
 from tinyalex.runs.config import Config
 from tinyalex.runs.sharing import shared_out, traffic

@@ -14,25 +14,19 @@ neurons, in P pieces too: activations travel, and parameters of these layers do 
 from __future__ import annotations
 
 import importlib
-import operator
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from tinyalex.backend import Array, Backend, Cache, Fusion, Role
-from tinyalex.ranks.team import Team, naps
+from tinyalex.ranks.sums import Gradient, Mover, Sum, Tree, alone, cut, tree_sum
+from tinyalex.ranks.team import Team
 
 Mode = Literal["data", "hybrid"]
-
-Part = tuple[AbstractContextManager[Any], Array]
-"""One of the arrays that an array of the backend consists of, and its place, entered to use it."""
 
 
 @dataclass(frozen=True)
@@ -71,60 +65,12 @@ class Loss:
     shares: Sequence[float]
 
 
-def cut(count: int, parts: int, i: int) -> slice:
-    """The i-th of `parts` runs of nearly the same length."""
-    return slice(count * i // parts, count * (i + 1) // parts)
-
-
 class Below(NamedTuple):
     """The input of a layer cut by neuron: how it was cut, and the shape of a piece."""
 
     length: int
     axis: int
     shape: tuple[int, ...]
-
-
-def alone(a: Array) -> Sequence[Part]:
-    """Parts of an array of a backend that has one place."""
-    return [(nullcontext(), a)]
-
-
-class Tree:
-    """Sum in pairs, in pairs of pairs and so on; then of what is left over, from the last on.
-
-    Of P terms, runs of a power of two can be added anywhere: the tree of the runs' sums is this.
-    add: adds a term to another, in its memory.
-    """
-
-    def __init__(self, add: Callable[[Array, Array], Any] = operator.iadd) -> None:
-        self.terms, self._add = 0, add
-        self._sums: list[Array] = []
-
-    def add(self, term: Array) -> None:
-        """Add a term, which becomes part of the sum's memory."""
-        number = self.terms
-        while number % 2:
-            left = self._sums.pop()
-            self._add(left, term)
-            term, number = left, number // 2
-        self._sums.append(term)
-        self.terms += 1
-
-    @property
-    def total(self) -> Array:
-        """The sum of all terms."""
-        while len(self._sums) > 1:
-            last = self._sums.pop()
-            self._add(self._sums[-1], last)
-        return self._sums[0]
-
-
-def tree_sum(terms: Iterable[Array]) -> Array:
-    """The sum of terms, in the first one's memory."""
-    tree = Tree()
-    for term in terms:
-        tree.add(term)
-    return tree.total
 
 
 def over(ops: Backend, team: Team, pieces: int, mode: Mode) -> Backend:
@@ -144,75 +90,11 @@ def answering(ops: Backend, team: Team) -> Backend:
     return over(ops, team, team.size, "data")
 
 
-class Gradient:
-    """An array of the gradient by a parameter that all ranks have, on its way to be their sum.
-
-    Each rank first gets everybody's terms of its own part, adds them in a tree, and hands the sum
-    on to all: as many bytes as a ring takes, in one order everywhere. `local` becomes the sum.
-    """
-
-    def __init__(self, local: Array, ranks: Ranks) -> None:
-        self.carrier, self.team = ranks.carrier, (team := ranks.team)
-        self.there = False
-        self.error: Exception | None = None
-        self.parts = [local.reshape(-1)[cut(local.size, team.size, k)] for k in range(team.size)]
-        self.others = {k: self.parts[k] for k in team.others()}
-        own = self.parts[team.rank]
-        self.terms = {k: np.empty_like(own) for k in team.others()}
-        ranks.count("gradients", (*self.others.values(), *(own for _ in self.others)))
-        self.tags = [team.tag(), team.tag()]
-        self.come = self.carrier.exchange(self.others, self.terms, self.tags[0])
-
-    def travel(self, wait: Callable[[Callable[[], bool]], object]) -> None:
-        """Add the terms, and hand the sum on; `wait` waits until something is done."""
-        wait(self.come)
-        rank, own = self.team.rank, self.parts[self.team.rank]
-        terms = [own if k == rank else self.terms[k] for k in range(self.team.size)]
-        total = tree_sum(terms)
-        if rank:
-            own[...] = total
-        wait(self.carrier.exchange(dict.fromkeys(self.others, own), self.others, self.tags[1]))
-        self.terms, self.there = {}, True
-
-    def ended(self) -> bool:
-        """True if the sum is there, or will not come."""
-        return self.there or self.error is not None
-
-
-@dataclass(frozen=True)
-class Sum:
-    """An array of the backend that is the sum over the ranks when all its `parts` are there."""
-
-    whole: Array
-    parts: Sequence[Gradient]
-
-
-class Mover(threading.Thread):
-    """Thread in which gradients travel while others are computed.
-
-    MPI moves next to nothing of a large array unless it is asked, again and again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="gradients", daemon=True)
-        self.leaving: SimpleQueue[Gradient] = SimpleQueue()
-        self.start()
-
-    def run(self) -> None:
-        while True:
-            gradient = self.leaving.get()
-            try:
-                gradient.travel(lambda done: deque(naps(done), maxlen=0))
-            except Exception as error:  # is raised where it is waited for
-                gradient.error = error
-
-
 class Ranks:
     """The Backend of one rank: `ops` computes, piece by piece, and `team` connects.
 
-    pieces: P. carrier: what arrays travel by, if not MPI. sent:
-    bytes that this rank has sent, by what they are. What `to_numpy` returns is whole, on every
-    rank, and all ranks have to ask for it.
+    pieces: P. carrier: what arrays travel by, if not MPI. sent: bytes that this rank has sent, by
+    what they are. What `to_numpy` returns is whole, on every rank, and all have to ask for it.
     """
 
     def __init__(
@@ -266,14 +148,10 @@ class Ranks:
         self, what: str, sends: Mapping[int, Array], receives: Mapping[int, Array], tag: int
     ) -> Callable[[], bool]:
         """Begin an exchange, and count what is sent. Answers are on the host by then."""
-        self.count(what, sends.values())
+        self.sent[what] += sum(a.nbytes for a in sends.values())
         carrier = self.team if what == "answers" else self.carrier
         done: Callable[[], bool] = carrier.exchange(sends, receives, tag)
         return done
-
-    def count(self, what: str, arrays: Iterable[Array]) -> None:
-        """Count what is sent."""
-        self.sent[what] += sum(a.nbytes for a in arrays)
 
     def _joined(self, what: str, x: Cut) -> Array:
         """The whole of a cut array, on every rank."""
@@ -437,7 +315,8 @@ class Ranks:
         gradients = []
         for place, part in self.parts(local):
             with place:
-                gradients.append(gradient := Gradient(part, self))
+                gradients.append(gradient := Gradient(part, self.team, self.carrier))
+                self.sent["gradients"] += gradient.sends
                 if self.mover:
                     self.mover.leaving.put(gradient)
                 else:
