@@ -279,6 +279,13 @@ def fitting(
             f"learning rate {rate:g}, as {config.lr:g} would overshoot with {classes} classes. "
             "--lr takes another."
         )
+    steps = images // changes.get("batch_size", config.recipe.batch_size)
+    if asked.lr_scheduler is None and asked.lr_step_size is None and steps < STEPS:
+        changes["lr_scheduler"] = "cosine"
+        notes.append(
+            f"the learning rate follows a cosine, as an epoch has {steps} steps, and weights run on "
+            "for some ten after a sudden fall. --lr-scheduler takes another."
+        )
     return replace(config, **changes), notes
 
 
