@@ -24,7 +24,7 @@ def fitted(architecture, classes, images, **asked):
     ("images", "batch"), [(1, 1), (2, 2), (8, 8), (200, 8), (720, 30), (3071, 127), (3072, 128)]
 )
 def test_a_batch_fits_the_images(images, batch):
-    config, notes = fitted(ALEXNET, 1000, images, lr_scheduler="plateau")
+    config, notes = fitted(ALEXNET, 1000, images)
     assert config.batch_size == batch
     assert len(notes) == (batch < 128)
     assert all(str(batch) in note and str(images) in note for note in notes)
@@ -46,20 +46,21 @@ def test_a_rate_fits_the_classes(classes, rate):
     [
         (191, {}, "cosine"),
         (192, {}, "plateau"),
+        (191, {"weights": None}, "plateau"),
         (191, {"lr_scheduler": "plateau"}, "plateau"),
         (191, {"lr_step_size": 5}, "plateau"),
         (1919, {"batch_size": 80}, "cosine"),
         (1920, {"batch_size": 80}, "plateau"),
     ],
 )
-def test_a_schedule_fits_the_steps_of_an_epoch(images, asked, scheduler):
-    config, notes = fitted(ALEXNET, 1000, images, **asked)
+def test_the_schedule_of_fine_tuning_fits_the_steps_of_an_epoch(images, asked, scheduler):
+    config, notes = fitted(ALEXNET, 1000, images, **{"weights": "run", **asked})
     assert config.lr_scheduler == scheduler
     assert any("follows a cosine" in note for note in notes) == (scheduler == "cosine")
 
 
 def test_what_is_asked_for_is_kept():
-    asked = {"batch_size": 128, "lr": 0.01, "lr_scheduler": "step"}
+    asked = {"batch_size": 128, "lr": 0.01, "lr_scheduler": "step", "weights": "run"}
     config, notes = fitted(ALEXNET, 2, 200, **asked)
     assert (config.batch_size, config.lr, notes) == (128, 0.01, [])
 

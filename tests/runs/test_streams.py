@@ -22,7 +22,6 @@ from tinyalex.training import recorder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, signals and limits")
 FLAGS = ["--arch", "mini", "-b", "8", "-p", "1", "--backend", "reference"]
-FLAGS += ["--lr-scheduler", "step"]  # nothing has to be noted before a step
 
 
 @pytest.fixture(scope="module")

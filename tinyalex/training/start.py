@@ -280,11 +280,11 @@ def fitting(
             "--lr takes another."
         )
     steps = images // changes.get("batch_size", config.recipe.batch_size)
-    if asked.lr_scheduler is None and asked.lr_step_size is None and steps < STEPS:
+    if asked.weights and steps < STEPS and not (asked.lr_scheduler or asked.lr_step_size):
         changes["lr_scheduler"] = "cosine"
         notes.append(
-            f"the learning rate follows a cosine, as an epoch has {steps} steps, and weights run on "
-            "for some ten after a sudden fall. --lr-scheduler takes another."
+            f"the learning rate follows a cosine: an epoch has {steps} steps, and after a sudden "
+            "fall trained weights run on for some ten. --lr-scheduler takes another."
         )
     return replace(config, **changes), notes
 
