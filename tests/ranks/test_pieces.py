@@ -149,6 +149,7 @@ def test_the_mode_that_sends_less_is_taken(settings, size, expected):
     ("settings", "size", "word"),
     [
         ({"pieces": 4}, 3, "--pieces 4"),
+        ({"pieces": 12}, 2, "start: 1, 3, 6, 12."),
         ({"pieces": 2}, 4, "--pieces 2"),
         ({"pieces": 6}, 2, "--pieces 6"),
         ({"parallel": "data"}, 1, "--parallel data"),

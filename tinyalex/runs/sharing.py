@@ -47,12 +47,13 @@ def shared_out(config: Config, architecture: Architecture, team: Team) -> Config
     cannot share the pieces out.
     """
     pieces = config.pieces or team.size
-    each, left_over = divmod(pieces, team.size)
-    if team.size > 1 and (left_over or not each or each & (each - 1)):
+    each = (2**i for i in range(pieces.bit_length()))
+    fitting = {1, *(pieces // n for n in each if pieces % n == 0)}
+    if team.size not in fitting:
         raise UsageError(
-            f"--pieces {pieces} cannot be shared out among {team.size} ranks: each takes 1, 2, 4 "
-            f"or another power of two of them. Start {pieces} processes, a half, a quarter and so "
-            "on of that, or one."
+            f"--pieces {pieces} cannot be shared out among {team.size} ranks: each takes as many, "
+            "a power of two, or one takes all. Processes to start: "
+            f"{', '.join(map(str, sorted(fitting)))}."
         )
     if pieces > 1 and config.check_every:
         raise UsageError(
