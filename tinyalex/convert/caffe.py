@@ -13,10 +13,10 @@ import numpy as np
 
 from tinyalex.convert import wire
 from tinyalex.convert.tensors import Tensor, stored
-from tinyalex.convert.wire import Later, Pieces, fields, message
+from tinyalex.convert.wire import Later, Message, Pieces, message
 
-# Messages: the number of each field that is used, and its kind: int, float, str, the words of an
-# enumeration, or another message.
+DATA = 5  # the field of a blob's numbers
+# Messages, as `wire.decoded` takes them.
 SHAPE: dict[str, Any] = {"dim": (1, int)}
 CONVOLUTION = {
     "num_output": (1, int), "bias_term": (2, int), "pad": (3, int), "kernel_size": (4, int),
@@ -40,9 +40,8 @@ TRANSFORM = {
 }  # fmt: skip
 BLOB = {
     "num": (1, int), "channels": (2, int), "height": (3, int), "width": (4, int),
-    "shape": (7, SHAPE),
+    "shape": (7, SHAPE), "data": (DATA, bytes), "doubles": (8, bytes),
 }  # fmt: skip
-DATA, DOUBLES = 5, 8  # of a blob: its numbers, as floats or doubles
 LAYER = {
     "name": (1, str), "type": (2, str), "bottom": (3, str), "top": (4, str), "blobs": (7, BLOB),
     "transform_param": (100, TRANSFORM), "concat_param": (104, CONCAT),
@@ -68,44 +67,19 @@ NET = {
     "input_shape": (8, SHAPE), "layer": (100, LAYER),
 }  # fmt: skip
 
-Message = dict[str, list[Any]]
 
-
-def decoded(data: memoryview, schema: Mapping[str, Any]) -> Message:
-    """A message's fields by name, each a list. Blobs become tensors."""
-    names = {number: (name, kind) for name, (number, kind) in schema.items()}
-    found: Message = {}
-    for number, wire_type, value in fields(data):
-        if number not in names:
-            continue
-        name, kind = names[number]
-        values = found.setdefault(name, [])
-        if kind is BLOB:
-            values.append(blob_of(value))
-        elif isinstance(kind, dict):
-            values.append(decoded(value, kind))
-        elif kind is str:
-            values.append(wire.text(value))
-        elif kind is float:
-            values += np.frombuffer(value, "<f4").tolist()
-        elif kind is int:
-            values += wire.integers(wire_type, value)
-        else:
-            values += [kind[i] for i in wire.integers(wire_type, value)]
-    return found
-
-
-def blob_of(data: memoryview) -> Tensor:
+def tensor_of(blob: Message) -> Tensor:
     """The numbers of a BlobProto."""
-    dims = decoded(data, BLOB)
-    shape = dims.get("shape", [{}])[0].get("dim")
+    shape = blob.get("shape", [{}])[0].get("dim")
     if shape is None:
-        shape = [dims.get(key, [1])[0] for key in ("num", "channels", "height", "width")]
-    runs = [(n, v) for n, kind, v in fields(data) if n in (DATA, DOUBLES) and kind == wire.BYTES]
+        shape = [blob.get(key, [1])[0] for key in ("num", "channels", "height", "width")]
+    runs = [(v, "<f4") for v in blob.get("data", [])] + [
+        (v, "<f8") for v in blob.get("doubles", [])
+    ]
     if len(runs) != 1:
         raise ValueError(f"a blob has {len(runs)} runs of numbers")
-    ((number, numbers),) = runs
-    return stored(numbers, "<f4" if number == DATA else "<f8", tuple(shape))
+    ((numbers, dtype),) = runs
+    return stored(numbers, dtype, tuple(shape))
 
 
 TOKEN = re.compile(r'\s*(?:#[^\n]*\n?\s*)*([\w.+-]+|"[^"]*"|\'[^\']*\'|[:{}<>,;\[\]])')

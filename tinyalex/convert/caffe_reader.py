@@ -13,15 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.convert.caffe import (
-    NET,
-    V1_TYPES,
-    Message,
-    blob_of,
-    decoded,
-    parsed,
-)
-from tinyalex.convert.tensors import Contents, NotAChain, Tensor, mapped
+from tinyalex.convert.caffe import BLOB, NET, V1_TYPES, parsed, tensor_of
+from tinyalex.convert.tensors import Contents, NotAChain, mapped
+from tinyalex.convert.wire import Message, decoded
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
     LRN,
@@ -35,7 +29,6 @@ from tinyalex.net.layers import (
     Row,
     Tanh,
 )
-from tinyalex.net.shapes import layers
 from tinyalex.system.arrays import Array
 
 SIZE = 227  # of an input that no file tells of
@@ -51,14 +44,9 @@ def read(model: Path, prototxt: Chain | None) -> Contents:
     tensors = {}
     for layer in _layers(net):
         for kind, blob in zip(("weight", "bias"), layer.blobs, strict=False):
-            tensors[f"{layer.name}.{kind}"] = blob
+            tensors[f"{layer.name}.{kind}"] = tensor_of(blob)
     chain = prototxt or _described_by(net, model)
-    return Contents(
-        tensors=tensors,
-        rows=tuple(chain.rows),
-        mean=chain.mean,
-        scale=chain.scale,
-    )
+    return Contents(tensors, tuple(chain.rows), chain.mean, chain.scale)
 
 
 def read_prototxt(path: Path) -> Chain:
@@ -78,7 +66,7 @@ def _described_by(net: Message, path: Path) -> Chain:
 
 def read_mean(path: Path) -> Array:
     """A mean image, (H, W, 3) in the order of its channels, of a .binaryproto; damage raises."""
-    mean = blob_of(mapped(path)).numbers()
+    mean = tensor_of(decoded(mapped(path), BLOB)).numbers()
     return mean.reshape(mean.shape[-3:]).transpose(1, 2, 0)
 
 
@@ -90,7 +78,7 @@ class CaffeLayer:
     type: str
     bottom: list[str]
     top: list[str]
-    blobs: list[Tensor]
+    blobs: list[Message]
     parameters: Message
 
     def first(self, key: str, default: Any) -> Any:
@@ -155,13 +143,6 @@ class Chain:
             if "scale" in layer.parameters:
                 self.scale = np.full(3, layer.first("scale", 1.0))
         return size or SIZE
-
-    @property
-    def side(self) -> int:
-        try:
-            return layers(self.rows)[-1].output[0]
-        except ValueError as error:
-            raise NotAChain(str(error)) from None
 
     def _follow(self, layer: CaffeLayer) -> None:
         if layer.type == "slice" and layer.bottom == [self.at]:

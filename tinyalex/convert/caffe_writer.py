@@ -6,9 +6,10 @@ from typing import BinaryIO
 import numpy as np
 
 from tinyalex.convert import wire
-from tinyalex.convert.caffe import DATA, NET, Message, encoded, printed
+from tinyalex.convert.caffe import DATA, NET, encoded, printed
+from tinyalex.convert.mappings import turned, turned_shape
 from tinyalex.convert.tensors import Tensor
-from tinyalex.convert.wire import message
+from tinyalex.convert.wire import Message, message
 from tinyalex.errors import UsageError
 from tinyalex.net.layers import (
     LRN,
@@ -40,15 +41,11 @@ def write(file: BinaryIO, state: Checkpoint) -> str:
     network = state.network
     _check(network)
     size = network.data.size
-    every: list[Message] = [
-        {
-            "name": ["data"],
-            "type": ["Input"],
-            "top": ["data"],
-            "input_param": [{"shape": [{"dim": [1, 3, size, size]}]}],
-        }
-    ]
-    every += _described(network, state.parameters)
+    data: Message = {
+        "name": ["data"], "type": ["Input"], "top": ["data"],
+        "input_param": [{"shape": [{"dim": [1, 3, size, size]}]}],
+    }  # fmt: skip
+    every = [data, *_described(network, state.parameters)]
     net: Message = {"name": [network.name], "layer": every}
     wire.write(file, encoded(net, NET))
     return printed(net, NET)
@@ -93,17 +90,12 @@ def _described(network: Architecture, parameters: Mapping[str, Array]) -> Iterat
             case Conv2d():
                 told |= {
                     "type": ["Convolution"],
-                    "convolution_param": [
-                        {
-                            "num_output": [row.channels],
-                            "kernel_size": [row.size],
-                            "stride": [row.stride],
-                            "pad": [row.pad],
-                            "group": [row.groups],
-                        }
-                    ],
+                    "convolution_param": [{
+                        "num_output": [row.channels], "kernel_size": [row.size],
+                        "stride": [row.stride], "pad": [row.pad], "group": [row.groups],
+                    }],
                     "blobs": _blobs(layer, parameters, gain, bgr=at == "data"),
-                }
+                }  # fmt: skip
                 gain = 1.0
             case Linear():
                 told |= {
@@ -160,14 +152,10 @@ def _blobs(layer: Layer, parameters: Mapping[str, Array], gain: float, bgr: bool
     """Weights, times `gain`, with channels before height and width; and biases."""
     name = layer.row.name
     weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-    conv = weight.ndim == 4
-    sizes = weight.shape[1:] if conv else layer.input
-    height, width, channels = sizes
-    shape = (len(weight), channels, height, width) if conv else weight.shape
 
-    def turned() -> Array:
-        w = weight.reshape(-1, *sizes).transpose(0, 3, 1, 2)
+    def numbers() -> Array:
+        w = turned(weight, layer)
         w = w[:, ::-1] if bgr else w
-        return (w if gain == 1 else w * np.float32(gain)).reshape(shape)
+        return w if gain == 1 else w * np.float32(gain)
 
-    return [Tensor(shape, turned), Tensor(bias.shape, lambda: bias)]
+    return [Tensor(turned_shape(layer), numbers), Tensor(bias.shape, lambda: bias)]

@@ -210,7 +210,7 @@ def by_shape(tensors: Mapping[str, Tensor], network: Architecture) -> list[str]:
         if len(fits) != 1:
             raise LookupError(
                 f"{layer.row.name} of {network.name} has weights of shape "
-                f"{_shape(layer, 'OCHW', layer.output[2])}, as {len(fits)} of its layers do"
+                f"{turned_shape(layer)}, as {len(fits)} of its layers do"
             )
         found += fits
     return found
@@ -271,6 +271,11 @@ def turned(weight: Array, layer: Layer) -> Array:
     if len(layer.weight) == 4:
         return weight.transpose(0, 3, 1, 2)
     return weight.reshape(-1, *layer.input).transpose(0, 3, 1, 2).reshape(weight.shape)
+
+
+def turned_shape(layer: Layer) -> tuple[int, ...]:
+    """The shape of what `turned` returns."""
+    return _shape(layer, "OCHW", layer.output[2])
 
 
 def _turned(weight: Array, layer: Layer, axes: str) -> Array:

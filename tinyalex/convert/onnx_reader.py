@@ -4,16 +4,15 @@ Fields' numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyalex.convert import wire
 from tinyalex.convert.tensors import BFLOAT16, Contents, NotAChain, Tensor, mapped, stored
-from tinyalex.convert.wire import fields
+from tinyalex.convert.wire import Message, decoded
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
     LRN,
@@ -35,7 +34,7 @@ from tinyalex.system.arrays import Array
 # TensorProto.DataType, and the field that has such numbers where they are not in raw_data.
 DTYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8", 16: BFLOAT16}
 FLOAT, INT64 = 1, 7
-FLOAT_DATA, INT64_DATA, RAW_DATA, DOUBLE_DATA = 4, 7, 9, 10
+RAW_DATA = 9
 SKIPPED = (
     "Dropout",
     "Identity",
@@ -44,22 +43,38 @@ SKIPPED = (
     "Softmax",
 )  # nothing in evaluation, or shape
 
+# Messages, as in `caffe`.
+ENTRY = {"key": (1, str), "value": (2, str)}
+TENSOR = {
+    "dims": (1, int), "type": (2, int), "floats": (4, bytes), "int64s": (7, int), "name": (8, str),
+    "raw": (RAW_DATA, bytes), "doubles": (10, bytes), "external": (13, ENTRY),
+}  # fmt: skip
+ATTRIBUTE = {
+    "name": (1, str), "float": (2, float), "int": (3, int), "text": (4, bytes),
+    "tensor": (5, TENSOR), "ints": (8, int),
+}  # fmt: skip
+NODE = {"input": (1, str), "output": (2, str), "op": (4, str), "attribute": (5, ATTRIBUTE)}
+SHAPE = {"dim": (1, {"value": (1, int)})}
+INPUT = {"name": (1, str), "type": (2, {"tensor": (1, {"shape": (2, SHAPE)})})}
+GRAPH = {"node": (1, NODE), "initializer": (5, TENSOR), "input": (11, INPUT)}
+MODEL = {"graph": (7, GRAPH), "metadata": (14, ENTRY)}
+
 
 @dataclass
 class Node:
     """An operation: names of what it reads and writes, and its attributes."""
 
-    op: str = ""
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    attributes: dict[str, Any] = field(default_factory=dict)
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
 
 
 @dataclass
 class Graph:
     """A model. inputs: the sizes of each, 0 for one that is open."""
 
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str]
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, list[int]] = field(default_factory=dict)
@@ -79,13 +94,7 @@ def read(path: Path) -> Contents:
             f"{path} is an ONNX graph that is no AlexNet: {error}. Only a chain of convolutions, "
             "ReLU, normalisations, pools and fully connected layers is understood."
         ) from None
-    return Contents(
-        tensors=chain.tensors,
-        rows=tuple(chain.rows),
-        mean=chain.mean,
-        scale=chain.scale,
-        metadata=graph.metadata,
-    )
+    return Contents(chain.tensors, tuple(chain.rows), chain.mean, chain.scale, graph.metadata)
 
 
 class _Chain:
@@ -209,11 +218,8 @@ class _Chain:
     def _pool(self, kind: type[MaxPool] | type[AvgPool], name: str, node: Node) -> None:
         a = {"strides": [1, 1], "pads": [0] * 4} | node.attributes
         self._expect(node, "auto_pad", b"NOTSET")
-        (size, wide), (stride, across), (top, left, down, right) = (
-            a["kernel_shape"],
-            a["strides"],
-            a["pads"],
-        )
+        (size, wide), (stride, across) = a["kernel_shape"], a["strides"]
+        top, left, down, right = a["pads"]
         if (size, stride) != (wide, across) or (top, left) != (0, 0) or down != right:
             raise NotAChain(f"a pool has windows {a}")
         n = self.shape[0]
@@ -247,104 +253,55 @@ class _Chain:
 
 
 def _model(path: Path) -> Graph:
-    graph = Graph()
-    for number, _, value in fields(mapped(path)):
-        if number == 7:
-            _graph(graph, value, path)
-        elif number == 14:
-            key, text = (wire.text(v) for n, _, v in fields(value) if n in (1, 2))
-            graph.metadata[key] = text
-    return graph
+    model = decoded(mapped(path), MODEL)
+    (graph,) = model["graph"]
+    found = Graph(_texts(model.get("metadata", [])))
+    for node in graph.get("node", []):
+        attributes = {a["name"][-1]: _value(a, path) for a in node.get("attribute", [])}
+        op, outputs = node.get("op", [""])[-1], node.get("output", [])
+        found.nodes.append(Node(op, node.get("input", []), outputs, attributes))
+        if op == "Constant" and isinstance(attributes.get("value"), Tensor):
+            found.constants[outputs[0]] = attributes["value"]
+    for tensor in graph.get("initializer", []):
+        name = tensor.get("name", [""])[-1]
+        found.constants[name] = _tensor(tensor, path)
+    for value in graph.get("input", []):
+        kinds = (kind for message in value.get("type", []) for kind in message.get("tensor", []))
+        shapes = (shape for kind in kinds for shape in kind.get("shape", []))
+        sizes = [dim.get("value", [0])[-1] for shape in shapes for dim in shape.get("dim", [])]
+        found.inputs[value["name"][-1]] = sizes
+    return found
 
 
-def _graph(graph: Graph, data: memoryview, path: Path) -> None:
-    for number, _, value in fields(data):
-        if number == 1:
-            node = _node(value, path)
-            graph.nodes.append(node)
-            if node.op == "Constant" and isinstance(node.attributes.get("value"), Tensor):
-                graph.constants[node.outputs[0]] = node.attributes["value"]
-        elif number == 5:
-            name, tensor = _tensor(value, path)
-            graph.constants[name] = tensor
-        elif number == 11:
-            name, sizes = _value(value)
-            graph.inputs[name] = sizes
+def _texts(entries: Sequence[Message]) -> dict[str, str]:
+    return {entry["key"][-1]: entry["value"][-1] for entry in entries}
 
 
-def _node(data: memoryview, path: Path) -> Node:
-    node = Node()
-    for number, _, value in fields(data):
-        if number in (1, 2):
-            (node.inputs if number == 1 else node.outputs).append(wire.text(value))
-        elif number == 4:
-            node.op = wire.text(value)
-        elif number == 5:
-            name, found = _attribute(value, path)
-            node.attributes[name] = found
-    return node
+def _value(attribute: Message, path: Path) -> Any:
+    """The value of an attribute of a node; None for a kind that is not read here."""
+    if "ints" in attribute:
+        return attribute["ints"]
+    if "tensor" in attribute:
+        return _tensor(attribute["tensor"][-1], path)
+    if "text" in attribute:
+        return bytes(attribute["text"][-1])
+    return next((attribute[kind][-1] for kind in ("int", "float") if kind in attribute), None)
 
 
-def _attribute(data: memoryview, path: Path) -> tuple[str, Any]:
-    name = ""
-    found: Any = None
-    for number, kind, value in fields(data):
-        if number == 1:
-            name = wire.text(value)
-        elif number == 2:
-            found = wire.float32(value)
-        elif number == 3:
-            (found,) = wire.integers(kind, value)
-        elif number == 4:
-            found = bytes(value)
-        elif number == 5:
-            found = _tensor(value, path)[1]
-        elif number == 8:
-            found = [*(found or ()), *wire.integers(kind, value)]
-    return name, found
-
-
-def _value(data: memoryview) -> tuple[str, list[int]]:
-    """The name of an input and its sizes, 0 for one that is open."""
-    name, sizes = "", []
-    for number, _, value in fields(data):
-        if number == 1:
-            name = wire.text(value)
-        for tensor in _inside(value, 1) if number == 2 else ():
-            for shape in _inside(tensor, 2):
-                for dim in _inside(shape, 1):
-                    known = [v for n, kind, v in fields(dim) if (n, kind) == (1, wire.VARINT)]
-                    sizes.append(known[0] if known else 0)
-    return name, sizes
-
-
-def _inside(data: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The messages in a field of a message."""
-    return (v for number, kind, v in fields(data) if (number, kind) == (wanted, wire.BYTES))
-
-
-def _tensor(data: memoryview, path: Path) -> tuple[str, Tensor]:
-    dims: list[int] = []
-    name, code, numbers, external = "", 0, memoryview(b""), {}
-    for number, kind, value in fields(data):
-        if number == 1:
-            dims += wire.integers(kind, value)
-        elif number == 2:
-            code = value
-        elif number == 8:
-            name = wire.text(value)
-        elif (number, code) == (INT64_DATA, INT64):
-            numbers = memoryview(np.array(wire.integers(kind, value), "<i8").tobytes())
-        elif number in (FLOAT_DATA, RAW_DATA, DOUBLE_DATA) and kind == wire.BYTES:
-            numbers = value
-        elif number == 13:
-            key, text = (wire.text(v) for n, _, v in fields(value) if n in (1, 2))
-            external[key] = text
+def _tensor(told: Message, path: Path) -> Tensor:
+    """The tensor of a TensorProto; that its kind is not known shows when its numbers are read."""
+    name, code = told.get("name", [""])[-1], told.get("type", [0])[-1]
+    shape = tuple(told.get("dims", []))
     if code not in DTYPES:  # of kinds that no weights are of: a text, say
-        return name, Tensor(tuple(dims), lambda: _unread(name))
-    if external:
-        numbers = _external(path, name, external)
-    return name, stored(numbers, DTYPES[code], tuple(dims))
+        return Tensor(shape, lambda: _unread(name))
+    if "external" in told:
+        numbers = _external(path, name, _texts(told["external"]))
+    elif "int64s" in told and code == INT64:
+        numbers = memoryview(np.array(told["int64s"], "<i8").tobytes())
+    else:
+        runs = [run for kind in ("raw", "floats", "doubles") for run in told.get(kind, [])]
+        numbers = runs[0] if runs else memoryview(b"")
+    return stored(numbers, DTYPES[code], shape)
 
 
 def _unread(name: str) -> Array:

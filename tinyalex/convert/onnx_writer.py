@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyalex.convert import wire
+from tinyalex.convert.mappings import turned, turned_shape
 from tinyalex.convert.onnx_reader import DTYPES, FLOAT, INT64, RAW_DATA
 from tinyalex.convert.wire import Later, Pieces, message
 from tinyalex.net.layers import (
@@ -25,7 +26,7 @@ from tinyalex.net.layers import (
     Tanh,
 )
 from tinyalex.net.presets import Architecture
-from tinyalex.net.shapes import layers
+from tinyalex.net.shapes import Layer, layers
 from tinyalex.runs.checkpoint import Checkpoint
 from tinyalex.system.arrays import Array
 
@@ -41,26 +42,21 @@ def write(file: BinaryIO, state: Checkpoint, metadata: dict[str, str]) -> None:
     network = state.network
     graph = _Writer(network, state)
     size = network.data.size
-    wire.write(
-        file,
-        message(
-            {
-                1: IR_VERSION,
-                2: __name__.partition(".")[0],
-                7: message(
-                    {
-                        1: tuple(graph.nodes),
-                        2: network.name,
-                        5: tuple(graph.constants),
-                        11: _declared("images", ["N", 3, size, size]),
-                        12: _declared(graph.at, ["N", network.classes]),
-                    }
-                ),
-                8: message({2: OPSET}),
-                14: tuple(message({1: k, 2: v}) for k, v in metadata.items()),
-            }
-        ),
-    )
+    described = {
+        1: tuple(graph.nodes),
+        2: network.name,
+        5: tuple(graph.constants),
+        11: _declared("images", ["N", 3, size, size]),
+        12: _declared(graph.at, ["N", network.classes]),
+    }
+    model = {
+        1: IR_VERSION,
+        2: __name__.partition(".")[0],
+        7: message(described),
+        8: message({2: OPSET}),
+        14: tuple(message({1: k, 2: v}) for k, v in metadata.items()),
+    }
+    wire.write(file, message(model))
 
 
 def _declared(name: str, sizes: Sequence[int | str]) -> Pieces:
@@ -87,11 +83,11 @@ class _Writer:
                     if row.scale != 1:
                         self._add("Mul", row.name, self._constant("scale", _number(row.scale, 4)))
                 case Conv2d():
-                    self._conv(row, (h, w), layer.output)
+                    self._conv(row, layer)
                 case Linear():
                     if (h, w) != (1, 1):
                         self._add("Flatten", f"{row.name}_flat", axis=1)
-                    self._add("Gemm", row.name, *self._weights(row, (h, w, c)), transB=1)
+                    self._add("Gemm", row.name, *self._weights(layer), transB=1)
                 case ReLU():
                     self._add("Relu", row.name)
                 case Tanh():
@@ -130,32 +126,22 @@ class _Writer:
         self.constants.append(message({1: shape, 2: code, 8: name, RAW_DATA: data}))
         return name
 
-    def _weights(self, row: Conv2d | Linear, below: tuple[int, int, int]) -> tuple[str, str]:
+    def _weights(self, layer: Layer) -> tuple[str, str]:
         """The weights with channels before height and width, and the biases."""
-        weight, bias = (self.parameters[f"{row.name}.{kind}"] for kind in ("weight", "bias"))
-        out = len(weight)
-        sizes = weight.shape[1:] if isinstance(row, Conv2d) else below
-        height, width, channels = sizes
-        shape: tuple[int, ...] = (out, channels, height, width)
-        turned = weight.reshape(out, *sizes).transpose(0, 3, 1, 2)
-        shape = shape if isinstance(row, Conv2d) else (out, math.prod(below))
-        self._later(f"{row.name}.weight", shape, lambda: turned.reshape(shape))
-        return f"{row.name}.weight", self._constant(f"{row.name}.bias", bias)
+        names = f"{layer.row.name}.weight", f"{layer.row.name}.bias"
+        weight, bias = (self.parameters[name] for name in names)
+        self._later(names[0], turned_shape(layer), lambda: turned(weight, layer))
+        self._constant(names[1], bias)
+        return names
 
-    def _conv(self, row: Conv2d, below: tuple[int, int], above: tuple[int, int, int]) -> None:
+    def _conv(self, row: Conv2d, layer: Layer) -> None:
         ends = [
-            max(0, (out - 1) * row.stride + row.size - n - 2 * row.pad) if row.ceil else 0
-            for n, out in zip(below, above[:2], strict=True)
+            row.pad + row.ceil * max(0, (out - 1) * row.stride + row.size - n - 2 * row.pad)
+            for n, out in zip(layer.input[:2], layer.output[:2], strict=True)
         ]
-        self._add(
-            "Conv",
-            row.name,
-            *self._weights(row, (0, 0, 0)),
-            kernel_shape=[row.size] * 2,
-            strides=[row.stride] * 2,
-            group=row.groups,
-            pads=[row.pad, row.pad, row.pad + ends[0], row.pad + ends[1]],
-        )
+        square = {"kernel_shape": [row.size] * 2, "strides": [row.stride] * 2}
+        pads = [row.pad, row.pad, *ends]
+        self._add("Conv", row.name, *self._weights(layer), **square, group=row.groups, pads=pads)
 
     def _lrn(self, row: LRN, below: tuple[int, int, int]) -> None:
         """ONNX's alpha is on the mean. Towers become images of their own meanwhile."""

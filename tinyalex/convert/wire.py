@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
+
+Message = dict[str, list[Any]]
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -60,14 +63,31 @@ def integers(kind: int, value: Any) -> list[int]:
     return [v - 2**64 if v >= 2**63 else v for v in values]
 
 
-def text(value: Any) -> str:
-    """A field of text."""
-    return bytes(value).decode()
+def decoded(data: memoryview, schema: Mapping[str, Any]) -> Message:
+    """The fields of a message that are in `schema`, by name, each a list.
 
-
-def float32(value: Any) -> float:
-    """A field with one float."""
-    return float(struct.unpack("<f", value)[0])
+    schema: by name a field's number and kind: int, float, str, bytes, the words of an enumeration,
+    or the schema of another message.
+    """
+    names = {number: (name, kind) for name, (number, kind) in schema.items()}
+    found: Message = {}
+    for number, wire_type, value in fields(data):
+        if number not in names:
+            continue
+        name, kind = names[number]
+        values = found.setdefault(name, [])
+        if isinstance(kind, dict):
+            values.append(decoded(value, kind))
+        elif kind is str:
+            values.append(bytes(value).decode())
+        elif kind is bytes:
+            values += [value] if wire_type == BYTES else []
+        elif kind is float:
+            values += np.frombuffer(value, "<f4").tolist()
+        else:
+            numbers = integers(wire_type, value)
+            values += numbers if kind is int else [kind[i] for i in numbers]
+    return found
 
 
 # Writing
