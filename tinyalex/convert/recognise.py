@@ -1,5 +1,6 @@
 """Kinds of files, known by their content, and what to do with those that are not read here."""
 
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,16 @@ for name, w, b in zip(names, arrays[::2], arrays[1::2]):
 }  # fmt: skip
 
 
+SIGNS = {  # how a file begins; "" for a zip file
+    pth.LEGACY: "pth",
+    b"PK\3\4": "",
+    npy.MAGIC: "npy",
+    b"\x89HDF": "hdf5",
+    b"MATLAB 5.0 MAT-file": "mat",
+    (0x112).to_bytes(8, "little"): "mxnet",  # kMXAPINDArrayListMagic of MXNet's ndarray.cc
+}
+
+
 def kind_of(path: Path) -> str:
     """pth, safetensors, onnx, caffemodel, prototxt, binaryproto, npy; or a key of FOREIGN.
 
@@ -106,23 +117,10 @@ def kind_of(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     if not head:
         raise CheckpointError(f"{path} is empty (0 bytes). Fetch it again.")
-    if head.startswith(pth.LEGACY):
-        return "pth"
-    if head.startswith(b"PK\3\4"):
-        return _of_zip(path)
-    if head.startswith(npy.MAGIC):
-        return "npy"
-    if head.startswith(b"\x89HDF"):
-        return "hdf5"
-    if head.startswith(b"MATLAB 5.0 MAT-file"):
-        return "mat"
-    if head[:8] == (0x112).to_bytes(8, "little"):  # kMXAPINDArrayListMagic of MXNet's ndarray.cc
-        return "mxnet"
-    if (
-        path.suffix in (".index", ".meta")
-        or path.name == "saved_model.pb"
-        or ".data-0" in path.name
-    ):
+    for start, kind in SIGNS.items():
+        if head.startswith(start):
+            return kind or _of_zip(path)
+    if re.search(r".\.(index|meta)$|\.data-0|^saved_model\.pb$", path.name):
         return "tensorflow"
     if safetensors.recognised(head, size):
         return "safetensors"
