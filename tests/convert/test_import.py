@@ -17,7 +17,8 @@ from weights import apart, photos, same_parameters
 
 from tinyalex import convert
 from tinyalex.cli.parser import main
-from tinyalex.convert import caffe, caffe_reader, caffe_writer, ilsvrc2012
+from tinyalex.convert import caffe, caffe_reader, caffe_writer
+from tinyalex.convert.importing import _named_classes
 from tinyalex.convert.mappings import CAFFE, TORCHVISION
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.net.presets import ARCHITECTURES
@@ -593,7 +594,7 @@ def test_a_pickled_dictionary_comes_in_bit_for_bit(python, order, tmp_path):
 
 
 def test_the_table_of_classes():
-    classes, titles = ilsvrc2012.classes()
+    classes, titles = _named_classes("ilsvrc2012")
     assert len(set(classes)) == len(set(titles)) == 1000
     assert list(classes) == sorted(classes)
     assert dict(zip(classes, titles, strict=True))["n02123045"] == "tabby"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,20 +25,28 @@ def write(state: Checkpoint, path: Path) -> list[str]:
     Returns what its user needs to know. Raises UsageError for an ending that is not known or a
     network that the format cannot hold, WriteError if it cannot be written.
     """
-    writers: dict[str, Callable[[Checkpoint, Path], list[str]]] = {
-        ".onnx": _onnx,
-        ".safetensors": _safetensors,
-        ".pth": _pth,
-        ".pt": _pth,
-        ".caffemodel": _caffe,
-        "": _run,
-    }
-    if path.suffix not in writers:
-        raise UsageError(
-            f"{path} has an ending that is not known: give one of .onnx, .safetensors, .pth, "
-            ".caffemodel, or a folder for a run."
-        )
-    return writers[path.suffix](state, path)
+    match path.suffix:
+        case "":
+            save_run(state, str(path))
+            return [
+                "It has weights and no velocities: it can be used and trained from, not resumed."
+            ]
+        case ".onnx":
+            return _onnx(state, path)
+        case ".safetensors":
+            tensors, notes = _state_dict(state)
+            _written(path, lambda file: safetensors.write(file, tensors, _metadata(state)))
+            return notes
+        case ".pth" | ".pt":
+            tensors, notes = _state_dict(state)
+            _written(path, lambda file: pth.write(file, tensors))
+            return notes
+        case ".caffemodel":
+            return _caffe(state, path)
+    raise UsageError(
+        f"{path} has an ending that is not known: give one of .onnx, .safetensors, .pth, "
+        ".caffemodel, or a folder for a run."
+    )
 
 
 def save_run(state: Checkpoint, path: str) -> None:
@@ -51,11 +59,6 @@ def save_run(state: Checkpoint, path: str) -> None:
         folder.close()
 
 
-def _run(state: Checkpoint, path: Path) -> list[str]:
-    save_run(state, str(path))
-    return ["It has weights and no velocities: it can be used and trained from, not resumed."]
-
-
 def _onnx(state: Checkpoint, path: Path) -> list[str]:
     _written(path, lambda file: onnx_writer.write(file, state, _metadata(state)))
     size = state.network.data.size
@@ -66,26 +69,8 @@ def _onnx(state: Checkpoint, path: Path) -> list[str]:
     ]
 
 
-def _safetensors(state: Checkpoint, path: Path) -> list[str]:
-    tensors, notes = _state_dict(state)
-    _written(path, lambda file: safetensors.write(file, tensors, _metadata(state)))
-    return notes
-
-
-def _pth(state: Checkpoint, path: Path) -> list[str]:
-    tensors, notes = _state_dict(state)
-    _written(path, lambda file: pth.write(file, tensors))
-    return notes
-
-
 def _caffe(state: Checkpoint, path: Path) -> list[str]:
-    text = ""
-
-    def write(file: BinaryIO) -> None:
-        nonlocal text
-        text = caffe_writer.write(file, state)
-
-    _written(path, write)
+    text: str = _written(path, lambda file: caffe_writer.write(file, state))
     prototxt, mean = path.with_suffix(".prototxt"), path.with_name(f"{path.stem}_mean.binaryproto")
     _written(prototxt, lambda file: file.write(text.encode()))
     _written(mean, lambda file: caffe_writer.write_mean(file, state.mean))
@@ -133,8 +118,10 @@ def _metadata(state: Checkpoint) -> dict[str, str]:
     }
 
 
-def _written(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def _written(path: Path, write: Callable[[BinaryIO], Any]) -> Any:
+    """Result of `write`, once all that it wrote is on the disk."""
     with writing(path, "--output"):
         with replacing(path) as file:
-            write(file)
+            result = write(file)
         sync_folder(path.parent)
+    return result

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.convert import caffe_reader, ilsvrc2012, npy, onnx_reader, pth, safetensors
+from tinyalex.convert import caffe_reader, npy, onnx_reader, pth, safetensors
 from tinyalex.convert.mappings import (
     CAFFE,
     CAFFE_TENSORFLOW,
@@ -42,7 +42,6 @@ SOURCES = {
     "caffemodel": (CAFFE,),
 }
 CLASSES = "ilsvrc2012"
-NOT_WEIGHTS = ("mean",)  # what tinyalex writes beside them
 
 
 def read(
@@ -233,8 +232,8 @@ def _fitting(contents: Contents, names: list[str], source: Source) -> list[str]:
 
 def _check_rest(path: Path, contents: Contents, names: list[str], network: Architecture) -> None:
     """Raise CheckpointError if the file has tensors that the network has no place for."""
-    wanted = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
-    if rest := [n for n in contents.tensors if n not in wanted and n not in NOT_WEIGHTS]:
+    wanted = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")} | {"mean"}
+    if rest := [name for name in contents.tensors if name not in wanted]:
         raise CheckpointError(
             f"{path} has more than the weights of {network.name}: {', '.join(rest[:3])}, "
             f"{len(rest)} in all. It is another network"
@@ -327,9 +326,9 @@ def _classes(
 
 def _named_classes(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read what --classes names: the table, a run, a data set, or a text with a class a line."""
-    if given == CLASSES:
-        return ilsvrc2012.classes()
     path = Path(given)
+    if given == CLASSES:
+        path = Path(__file__).with_name("ilsvrc2012.txt")
     if path.suffix == ".npz" or (path / "last.npz").exists() or (path / "best.npz").exists():
         state = checkpoint.load_run(path)[1]
         return state.classes, state.titles
