@@ -1,64 +1,38 @@
 """bvlc_alexnet.npy: a pickled dictionary of layers in NumPy's file, as caffe-tensorflow wrote it.
 
-{"conv1": [weights, bias], ...}, by Python 2 or 3. The same unpickler as for PyTorch's files reads
-it, with NumPy's names in place of PyTorch's.
+{"conv1": [weights, bias], ...}, by Python 2 or 3.
 """
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinyalex.convert.tensors import Contents, Tensor
 from tinyalex.errors import CheckpointError
 from tinyalex.system.arrays import Array
-from tinyalex.system.unpickling import Refused, Unpickler
+from tinyalex.system.unpickling import NUMPY, Pickled, Refused, Unpickler
 
 MAGIC = b"\x93NUMPY"
 FILE_BYTES = 2**31  # the numbers stand in the pickle, so that all of it is in memory at once
 
 
-class Dtype:
-    """numpy.dtype, of which only numbers are let through."""
-
-    def __init__(self, code: str, *rest: Any) -> None:
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1] if state[1] in ("<", ">") else "|"
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        if self.code not in ("f2", "f4", "f8"):
-            raise ValueError(f"it has an array of {self.code}, where numbers are expected")
-        return np.dtype(self.order + self.code)
+KNOWN = NUMPY | {("_codecs", "encode"): lambda text, encoding: text.encode("latin1")}
 
 
-class Pickled:
-    """numpy.ndarray: either numbers, or the one object that the dictionary is."""
+def _tensor(array: Pickled) -> Tensor:
+    """The array that `array` stands in for; of a dtype that is no number's, reading it raises."""
+    _, shape, dtype, fortran, raw = array.state
 
-    def __setstate__(self, state: Any) -> None:
-        _, self.shape, self.dtype, self.fortran, self.raw = state
+    def numbers() -> Array:
+        code, order = dtype.arguments[0], dtype.state[1]
+        if code not in ("f2", "f4", "f8"):
+            raise ValueError(f"it has an array of {code}, where numbers are expected")
+        data = raw if isinstance(raw, bytes) else raw.encode("latin1")
+        flat = np.frombuffer(data, (order if order in ("<", ">") else "|") + code)
+        return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
-    def tensor(self) -> Tensor:
-        return Tensor(self.shape, self._numbers)
-
-    def _numbers(self) -> Array:
-        raw = self.raw if isinstance(self.raw, bytes) else self.raw.encode("latin1")
-        flat = np.frombuffer(raw, self.dtype.dtype)
-        return flat.reshape(self.shape[::-1]).T if self.fortran else flat.reshape(self.shape)
-
-
-KNOWN = {
-    **{
-        (f"numpy.{core}.multiarray", "_reconstruct"): lambda *arguments: Pickled()
-        for core in ("core", "_core")
-    },
-    ("numpy", "ndarray"): Pickled,
-    ("numpy", "dtype"): Dtype,
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-}
+    return Tensor(shape, numbers)
 
 
 def read(path: Path) -> Contents:
@@ -82,8 +56,8 @@ def read(path: Path) -> Contents:
             f"{path} holds more than arrays, {error}, and is not read: unpickling it could run any "
             'code. Save a dictionary of arrays, {"conv1": [weights, bias], ...}, with numpy.save.'
         ) from None
-    (layers,) = outside.raw
+    (layers,) = outside.state[-1]
     tensors: dict[str, Tensor] = {}
     for name, (weight, bias) in layers.items():
-        tensors |= {f"{name}.weight": weight.tensor(), f"{name}.bias": bias.tensor()}
+        tensors |= {f"{name}.weight": _tensor(weight), f"{name}.bias": _tensor(bias)}
     return Contents(tensors)

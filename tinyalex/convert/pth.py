@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, numbers
+from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, itemsize, mapped, numbers
 from tinyalex.errors import CheckpointError
 from tinyalex.system.arrays import Array
 from tinyalex.system.unpickling import Refused, Unpickler
@@ -40,6 +40,10 @@ class Storage:
     dtype: str
     count: int
     read: Callable[[], bytes]
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * itemsize(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,12 @@ def _zip(path: Path) -> Any:
 
         def storage(kind: str, dtype: str, key: str, device: str, count: int) -> Storage:
             entry = file.getinfo(f"{root}data/{key}")
-            size = count * _itemsize(dtype)
-            if entry.file_size != size or entry.compress_size != size:
-                raise ValueError(f"storage {key} has {entry.file_size:,} bytes, not {size:,}")
-            return Storage(DTYPES[dtype], count, lambda: member(entry.filename))
+            made = Storage(DTYPES[dtype], count, lambda: member(entry.filename))
+            if {entry.file_size, entry.compress_size} != {made.nbytes}:
+                raise ValueError(
+                    f"storage {key} has {entry.file_size:,} bytes, not {made.nbytes:,}"
+                )
+            return made
 
         return _unpickled(io.BytesIO(content), storage)
 
@@ -139,51 +145,31 @@ def _member(file: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 def _legacy(path: Path) -> Any:
     """Read the form of before 1.6: five pickles, then the storages in a row."""
-    with open(path, "rb") as raw:
-        file = io.BytesIO(raw.read(PICKLE_BYTES))  # pickles alone: no read goes beyond
-        storages: dict[str, Storage] = {}
+    data = mapped(path)
+    file = io.BytesIO(data[:PICKLE_BYTES])  # pickles alone: no read goes beyond
+    storages: dict[str, Storage] = {}
 
-        def storage(kind: str, dtype: str, key: str, device: str, count: int, view: Any) -> Storage:
-            if view is not None:
-                raise ValueError("it has a view of a storage, as before PyTorch 0.4")
-            _itemsize(dtype)
-            made = Storage(DTYPES[dtype], count, lambda: b"")
-            return storages.setdefault(key, made)
+    def storage(kind: str, dtype: str, key: str, device: str, count: int, view: Any) -> Storage:
+        if view is not None:
+            raise ValueError("it has a view of a storage, as before PyTorch 0.4")
+        return storages.setdefault(key, Storage(DTYPES[dtype], count, lambda: b""))
 
-        _, protocol, system = (_unpickled(file, storage) for _ in range(3))
-        if protocol != 1001 or not system["little_endian"]:
-            raise ValueError("its numbers are not little-endian")
-        saved = _unpickled(file, storage)
-        at, size = 0, raw.seek(0, 2)
-        keys = _unpickled(file, storage)
-        at = file.tell()
-        if set(keys) != set(storages) or len(keys) != len(storages):
-            raise ValueError("its storages are not those of its tensors")
-        for key in keys:
-            made = storages[key]
-            nbytes = made.count * _itemsize(made.dtype)
-            raw.seek(at)
-            (count,) = struct.unpack("<q", raw.read(8))
-            at += 8
-            if count != made.count or not 0 <= nbytes <= size - at:
-                raise ValueError(f"storage {key} is cut, or not of the length that is told")
-            made.read = _slice(path, at, nbytes)
-            at += nbytes
-        return saved
-
-
-def _slice(path: Path, at: int, nbytes: int) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with open(path, "rb") as file:
-            file.seek(at)
-            return file.read(nbytes)
-
-    return read
-
-
-def _itemsize(dtype: str) -> int:
-    dtype = DTYPES.get(dtype, dtype)
-    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
+    _, protocol, system = (_unpickled(file, storage) for _ in range(3))
+    if protocol != 1001 or not system["little_endian"]:
+        raise ValueError("its numbers are not little-endian")
+    saved, keys = (_unpickled(file, storage) for _ in range(2))
+    at = file.tell()
+    if set(keys) != set(storages) or len(keys) != len(storages):
+        raise ValueError("its storages are not those of its tensors")
+    for key in keys:
+        made = storages[key]
+        (count,) = struct.unpack("<q", data[at : at + 8])
+        at += 8
+        if count != made.count or not 0 <= made.nbytes <= len(data) - at:
+            raise ValueError(f"storage {key} is cut, or not of the length that is told")
+        made.read = data[at : at + made.nbytes].tobytes
+        at += made.nbytes
+    return saved
 
 
 def _state_dict(path: Path, saved: Any) -> tuple[str, dict[str, Tensor]]:

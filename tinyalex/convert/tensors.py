@@ -62,10 +62,14 @@ def stored(data: memoryview, dtype: str, shape: tuple[int, ...]) -> Tensor:
 
     Raises ValueError unless `data` has as many bytes as that takes.
     """
-    size = 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
-    if min((0, *shape)) < 0 or size * math.prod(shape) != len(data):
+    if min((0, *shape)) < 0 or itemsize(dtype) * math.prod(shape) != len(data):
         raise ValueError(f"{len(data):,} bytes are no {dtype} tensor of shape {shape}")
     return Tensor(shape, lambda: numbers(data, dtype).reshape(shape))
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of a number."""
+    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
 
 
 def numbers(data: memoryview | bytes, dtype: str) -> Array:

@@ -9,6 +9,29 @@ class Refused(Exception):
     """A name in a pickle that is none of those expected."""
 
 
+class Pickled:
+    """Stand-in for what NumPy pickles: what it is made with, and the state that it is given.
+
+    An array's state: version, shape, dtype, whether in Fortran's order, bytes. A dtype is made with
+    a code such as u1, and its state[1] is the byte order.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+NUMPY = {
+    ("numpy.core.multiarray", "_reconstruct"): Pickled,
+    ("numpy._core.multiarray", "_reconstruct"): Pickled,
+    ("numpy", "ndarray"): Pickled,
+    ("numpy", "dtype"): Pickled,
+}
+
+
 class Unpickler(pickle._Unpickler):
     """Dictionaries, lists, numbers, texts, and what the functions in `known` make.
 

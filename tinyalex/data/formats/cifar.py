@@ -1,5 +1,6 @@
 """CIFAR-10 as it is published: binary batches, data_batch_1.bin and so on, or Python's pickles."""
 
+import io
 import re
 from typing import Any
 
@@ -8,10 +9,10 @@ from PIL import Image
 
 from tinyalex.data.dataset import Pixels
 from tinyalex.data.decode import Decoder, centre_square
-from tinyalex.data.formats.unpickle import unpickled
 from tinyalex.data.layout import Files, Groups, Layout
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
+from tinyalex.system.unpickling import NUMPY, Pickled, Refused, Unpickler
 
 _BATCH = re.compile(r"(data_batch_[1-5]|test_batch)(\.bin)?")
 _ARCHIVE, _PICKLES = "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"
@@ -86,11 +87,33 @@ def _labels(labels: list[int], classes: int) -> Pixels:
 
 
 def _unpickled(storage: Storage, name: str, *keys: bytes) -> list[Any]:
+    """The values of `keys` in a dictionary that Python 2 pickled."""
+    file = io.BytesIO(storage.read(name))
     try:
-        values = unpickled(storage.read(name))
-        return [values[key] for key in keys]
-    except (ValueError, LookupError) as cause:
-        raise DataError(
-            f"{storage.path / name} is not what CIFAR-10 has under this name ({cause}). Nothing of "
-            f"it was run. Fetch it again ({_PICKLES})."
-        ) from cause
+        pickled = Unpickler(file, NUMPY, encoding="bytes").load()
+        values = {key: _value(value) for key, value in pickled.items()}
+    except Refused as refused:
+        reason = f"it asks for {refused}, which no data needs"
+    except ValueError as cause:
+        reason = str(cause)
+    except Exception as cause:  # damaged bytes surface from pickle as almost anything
+        reason = f"damaged ({type(cause).__name__})"
+    else:
+        lacking = [repr(key) for key in keys if key not in values]
+        if not lacking:
+            return [values[key] for key in keys]
+        reason = lacking[0]
+    raise DataError(
+        f"{storage.path / name} is not what CIFAR-10 has under this name ({reason}). Nothing of "
+        f"it was run. Fetch it again ({_PICKLES})."
+    )
+
+
+def _value(value: Any) -> Any:
+    if not isinstance(value, Pickled):
+        return value
+    _, shape, dtype, _, content = value.state
+    code, *_ = dtype.arguments
+    if code not in (b"u1", "u1"):
+        raise ValueError(f"its numbers are {code!r}, not uint8")
+    return np.frombuffer(content, np.uint8).reshape(shape)
