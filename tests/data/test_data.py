@@ -39,6 +39,7 @@ from trees import (
 from tinyalex.data import archives as archives_module
 from tinyalex.data import batches as batches_module
 from tinyalex.data import decode as decode_module
+from tinyalex.data import open_data
 from tinyalex.data.batches import (
     Kept,
     batches,
@@ -50,7 +51,6 @@ from tinyalex.data.dataset import Dataset
 from tinyalex.data.decode import decode, decode_opened
 from tinyalex.data.layout import Images
 from tinyalex.data.mounts import open_storage
-from tinyalex.data.opening import open_dataset
 from tinyalex.errors import DataError
 from tinyalex.runs.config import Config
 
@@ -371,7 +371,7 @@ def test_formats_of_some_pillows(
     data = encoded(Image.new("RGB", (32, 32), (200, 30, 90)), reader)
     assert np.abs(decode(data, 4, "photo").astype(int) - (200, 30, 90)).max() < 12
     tree = {f"{c}/{i}.{suffix.upper()}": data for c in "ab" for i in range(2)}
-    assert len(open_dataset(written(tmp_path, tree), 4, hold_out=False).train.labels) == 4
+    assert len(open_data(written(tmp_path, tree), 4, hold_out=False).train.labels) == 4
     monkeypatch.setitem(Image.OPEN, reader, (Image.OPEN["PPM"][0], Image.OPEN["PPM"][1]))
     with pytest.raises(DataError, match=f"photo is {kind} that is damaged, or that this Pillow"):
         decode(data, 4, "photo")
@@ -411,7 +411,7 @@ def test_files_without_a_known_suffix_are_read_by_content(tmp_path: Path) -> Non
     jpeg = encoded(Image.new("RGB", (8, 8)), "JPEG")
     names = ("1.jfif", "2.jpe", "3.MPO", "4", "5.JPG")
     tree = {f"{c}/{name}": jpeg for c in "ab" for name in names} | {"a/README": b"a text"}
-    dataset = open_dataset(written(tmp_path, tree), 4, hold_out=False)
+    dataset = open_data(written(tmp_path, tree), 4, hold_out=False)
     assert list(dataset.train.names) == sorted(f"{c}/{name}" for c in "ab" for name in names)
     assert dataset.notes == ("Files in the class folders that are no images: 1 without a suffix.",)
 
@@ -474,7 +474,7 @@ SPLIT_TREE = {
 
 
 def test_train_and_val_folders(tmp_path: Path) -> None:
-    dataset = open_dataset(written(tmp_path / "pets", SPLIT_TREE), 4)
+    dataset = open_data(written(tmp_path / "pets", SPLIT_TREE), 4)
     assert (dataset.name, dataset.classes, dataset.titles) == (
         "pets",
         ("cat", "dog"),
@@ -493,7 +493,7 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "test", "Testing"])
 def test_names_of_the_two_folders(tmp_path: Path, train: str, val: str) -> None:
     tree = {**below(train, classes_of(a=2, b=2)), **below(val, classes_of(a=1, b=1))}
-    dataset = open_dataset(written(tmp_path, tree), 4)
+    dataset = open_data(written(tmp_path, tree), 4)
     assert (len(dataset.train.labels), dataset.classes) == (4, ("a", "b"))
     assert dataset.val is not None
     assert len(dataset.val.labels) == 2
@@ -507,14 +507,14 @@ def test_classes_are_sorted_by_code_point_and_hidden_folders_are_none(tmp_path: 
         "__MACOSX/train/2/0.png": b"",
         "train/2/notes.txt": b"hello",
     }
-    dataset = open_dataset(written(tmp_path, {**hidden, **tree}), 4)
+    dataset = open_data(written(tmp_path, {**hidden, **tree}), 4)
     assert dataset.classes == ("10", "2", "B", "b", "ä")
     assert len(dataset.train.labels) == 5
 
 
 def test_files_may_lie_deeper_in_a_class(tmp_path: Path) -> None:
     tree = {"train/a/images/deep/1.JPEG": picture(), "train/b/2.TIFF": picture()}
-    dataset = open_dataset(written(tmp_path, tree), 4)
+    dataset = open_data(written(tmp_path, tree), 4)
     assert dataset.classes == ("a", "b")
 
 
@@ -524,7 +524,7 @@ def test_labels_never_shift(tmp_path: Path) -> None:
         **below("val", classes_of(b=1, d=2, zebra=3)),
         "val/a/readme.txt": b"",
     }
-    dataset = open_dataset(written(tmp_path, tree), 4)
+    dataset = open_data(written(tmp_path, tree), 4)
     assert dataset.classes == ("a", "b", "c", "d")
     assert dataset.val is not None
     assert dataset.val.labels.tolist() == [1, 3, 3]
@@ -550,7 +550,7 @@ TINY = {
 
 
 def test_tiny_imagenet(tmp_path: Path) -> None:
-    dataset = open_dataset(written(tmp_path, TINY), 4)
+    dataset = open_data(written(tmp_path, TINY), 4)
     assert (dataset.classes, dataset.titles) == (("n01", "n02"), ("goldfish", "koala"))
     assert labelled(dataset.val, dataset) == {
         "val/images/val_1.JPEG": "n01",
@@ -565,13 +565,11 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
 
 def test_tiny_imagenet_annotations_that_do_not_fit(tmp_path: Path) -> None:
     longer = TINY["val/val_annotations.txt"] + b"val_9.JPEG\tn01\t0\n"
-    dataset = open_dataset(
-        written(tmp_path / "long", {**TINY, "val/val_annotations.txt": longer}), 4
-    )
+    dataset = open_data(written(tmp_path / "long", {**TINY, "val/val_annotations.txt": longer}), 4)
     assert "Listed in val/val_annotations.txt but not there: 1 image." in dataset.notes
     broken = {**TINY, "val/val_annotations.txt": b"val_1.JPEG\tn01\t0\nval_0.JPEG n02\n"}
     with pytest.raises(DataError, match=r"Line 2 of .*val_annotations\.txt"):
-        open_dataset(written(tmp_path / "broken", broken), 4)
+        open_data(written(tmp_path / "broken", broken), 4)
 
 
 def test_titles_from_image_names(tmp_path: Path) -> None:
@@ -581,7 +579,7 @@ def test_titles_from_image_names(tmp_path: Path) -> None:
         "n01664065/n01664065_10026.JPEG": picture(),
         "plain/plain_thing.JPEG": picture(),
     }
-    dataset = open_dataset(written(tmp_path, tree), 4)
+    dataset = open_data(written(tmp_path, tree), 4)
     assert dataset.titles == ("goldfish", "indigo bunting", "n01664065", "plain")
 
 
@@ -608,7 +606,7 @@ def test_cifar_binary(tmp_path: Path, packed: bool) -> None:
         if packed
         else written(tmp_path, tree)
     )
-    dataset = open_dataset(path, 32)
+    dataset = open_data(path, 32)
     assert dataset.classes == ("airplane", "automobile")
     found = dict(zip(dataset.train.names, range(5), strict=True))
     for number in range(1, 6):
@@ -617,23 +615,23 @@ def test_cifar_binary(tmp_path: Path, packed: bool) -> None:
         assert np.array_equal(dataset.train.read(index), images[number])
     assert dataset.val is not None
     assert labelled(dataset.val, dataset)["test_batch.bin/00000"] == "automobile"
-    assert open_dataset(path, 16).train.read(0).shape == (16, 16, 3)
+    assert open_data(path, 16).train.read(0).shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("content", [b"", bytes(3072), bytes([2]) + bytes(3072)])
 def test_cifar_batch_that_is_none(tmp_path: Path, content: bytes) -> None:
     tree = {**_cifar_tree()[0], "data_batch_3.bin": content}
     with pytest.raises(DataError, match=r"data_batch_3\.bin .* is not a batch of CIFAR-10"):
-        open_dataset(written(tmp_path, tree), 32)
+        open_data(written(tmp_path, tree), 32)
 
 
 def test_cifar_incomplete(tmp_path: Path) -> None:
     tree = _cifar_tree()[0]
     del tree["data_batch_4.bin"]
-    assert "training batches" in open_dataset(written(tmp_path / "four", tree), 32).notes[0]
+    assert "training batches" in open_data(written(tmp_path / "four", tree), 32).notes[0]
     del tree["batches.meta.txt"]
     with pytest.raises(DataError, match=r"lacks batches\.meta\.txt"):
-        open_dataset(written(tmp_path / "nameless", tree), 32)
+        open_data(written(tmp_path / "nameless", tree), 32)
 
 
 def _python2(values: dict[bytes, object]) -> bytes:
@@ -681,10 +679,10 @@ def _cifar_pickles() -> dict[str, bytes]:
 
 
 def test_cifar_pickles_are_the_binary_batches(tmp_path: Path) -> None:
-    binary = open_dataset(written(tmp_path / "bin", _cifar_tree()[0]), 32)
+    binary = open_data(written(tmp_path / "bin", _cifar_tree()[0]), 32)
     python = tarred(tmp_path / "py.tar.gz", below("cifar-10-batches-py", _cifar_pickles()), "w:gz")
     expected = [(name.replace(".bin", ""), *rest) for name, *rest in _everything(binary)]
-    assert _everything(open_dataset(python, 32)) == expected
+    assert _everything(open_data(python, 32)) == expected
 
 
 @pytest.mark.parametrize(
@@ -707,7 +705,7 @@ def test_pickles_run_no_code(tmp_path: Path, evil: bytes, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path / "py", {**_cifar_pickles(), "data_batch_2": evil})
     with pytest.raises(DataError, match=r"data_batch_2 is not .*cifar-10-python\.tar\.gz"):
-        open_dataset(path, 32)
+        open_data(path, 32)
     assert not Path("canary").exists()
 
 
@@ -762,7 +760,7 @@ def test_pickles_that_lie_take_no_memory(tmp_path: Path) -> None:
 def test_mistakes_are_explained(tmp_path: Path, tree: Tree, inside: str, message: str) -> None:
     path = written(tmp_path, tree) / inside
     with pytest.raises(DataError, match=message):
-        open_dataset(path, 4)
+        open_data(path, 4)
 
 
 def test_images_that_belong_to_no_class_are_noted(tmp_path: Path) -> None:
@@ -772,7 +770,7 @@ def test_images_that_belong_to_no_class_are_noted(tmp_path: Path) -> None:
         "val/stray.png": picture(),
         "val/stray2.png": picture(),
     }
-    assert open_dataset(written(tmp_path, tree), 4).notes == (
+    assert open_data(written(tmp_path, tree), 4).notes == (
         "Left out beside the class folders: 1 image.",
         "Left out beside the folders of val: 2 images.",
     )
@@ -780,14 +778,14 @@ def test_images_that_belong_to_no_class_are_noted(tmp_path: Path) -> None:
 
 def test_test_folder_without_answers_is_left_out(tmp_path: Path) -> None:
     tree = {**below("train", classes_of(a=2, b=2)), "test/1.png": picture()}
-    dataset = open_dataset(written(tmp_path, tree), 4)
+    dataset = open_data(written(tmp_path, tree), 4)
     assert "folder test is left out" in dataset.notes[0]
     assert len(labelled(dataset.val, dataset)) == 2
 
 
 def test_val_beside_the_given_train_folder_is_noted(tmp_path: Path) -> None:
     written(tmp_path, SPLIT_TREE)
-    dataset = open_dataset(tmp_path / "train", 4)
+    dataset = open_data(tmp_path / "train", 4)
     assert (
         dataset.notes[0] == f"{tmp_path / 'val'} is not used. To validate on it, give {tmp_path}."
     )
@@ -796,7 +794,7 @@ def test_val_beside_the_given_train_folder_is_noted(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(picture())
     with pytest.raises(DataError, match=r"a\.zip is not a folder, nor a \.zip or \.tar"):
-        open_dataset(tmp_path / "a.zip", 4)
+        open_data(tmp_path / "a.zip", 4)
 
 
 # Hold-out
@@ -804,7 +802,7 @@ def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (10, 1), (19, 1), (20, 2), (95, 9)])
 def test_a_tenth_of_each_class_is_held_out(tmp_path: Path, count: int, held: int) -> None:
-    dataset = open_dataset(written(tmp_path, classes_of(many=count, few=2)), 4)
+    dataset = open_data(written(tmp_path, classes_of(many=count, few=2)), 4)
     assert dataset.val is not None
     train, val = labelled(dataset.train, dataset), labelled(dataset.val, dataset)
     assert sum(name == "many" for name in val.values()) == held
@@ -817,7 +815,7 @@ def test_hold_out_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
     tree = classes_of(a=40, b=40)
 
     def held(path: Path, seed: int) -> set[str]:
-        dataset = open_dataset(path, 4, seed=seed)
+        dataset = open_data(path, 4, seed=seed)
         return {name for name in labelled(dataset.val, dataset) if name.startswith("a/")}
 
     folder = written(tmp_path / "folder", tree)
@@ -829,10 +827,10 @@ def test_hold_out_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_to_hold_out(tmp_path: Path) -> None:
-    dataset = open_dataset(written(tmp_path, classes_of(a=1, b=1)), 4)
+    dataset = open_data(written(tmp_path, classes_of(a=1, b=1)), 4)
     assert dataset.val is None
     assert "no validation images" in dataset.notes[0]
-    everything = open_dataset(written(tmp_path / "x", classes_of(a=9, b=9)), 4, hold_out=False)
+    everything = open_data(written(tmp_path / "x", classes_of(a=9, b=9)), 4, hold_out=False)
     assert everything.val is None
     assert len(everything.train.labels) == 18
 
@@ -842,7 +840,7 @@ def test_nothing_to_hold_out(tmp_path: Path) -> None:
 
 def test_labels_are_indices_into_the_given_classes(tmp_path: Path) -> None:
     known = ("dog", "emu", "cat")
-    dataset = open_dataset(written(tmp_path, SPLIT_TREE), 4, classes=known)
+    dataset = open_data(written(tmp_path, SPLIT_TREE), 4, classes=known)
     assert dataset.classes == known
     assert dataset.train.labels.tolist() == [2, 2, 2, 0, 0]
     assert dataset.val is not None
@@ -856,12 +854,12 @@ def test_labels_are_indices_into_the_given_classes(tmp_path: Path) -> None:
 def test_unknown_classes_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, SPLIT_TREE)
     with pytest.raises(DataError, match=r"not trained on: dog\. It knows cat, emu\."):
-        open_dataset(path, 4, classes=("cat", "emu"))
+        open_data(path, 4, classes=("cat", "emu"))
 
 
 def test_only_validation_images(tmp_path: Path) -> None:
     path = written(tmp_path, below("val", classes_of(b=2)))
-    dataset = open_dataset(path, 4, classes=("a", "b"))
+    dataset = open_data(path, 4, classes=("a", "b"))
     assert dataset.train.labels.tolist() == []
     assert dataset.val is not None
     assert dataset.val.labels.tolist() == [1, 1]
@@ -891,16 +889,16 @@ def _everything(dataset: Dataset) -> list[tuple[str, int, bytes]]:
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("packer", list(PACKERS)[1:])
 def test_archives_equal_the_folder(tmp_path: Path, packer: str, wrapped: bool) -> None:
-    expected = _everything(open_dataset(written(tmp_path / "folder", TINY), 4))
+    expected = _everything(open_data(written(tmp_path / "folder", TINY), 4))
     tree = below("tiny-imagenet-200", TINY) if wrapped else TINY
     path = PACKERS[packer](tmp_path / "data", tree)  # recognised without a suffix
-    assert _everything(open_dataset(path, 4)) == expected
+    assert _everything(open_data(path, 4)) == expected
 
 
 def test_two_top_folders_in_an_archive(tmp_path: Path) -> None:
     tree = {**below("cifar10", SPLIT_TREE), **below("pets", SPLIT_TREE)}
     with pytest.raises(DataError, match=r"whole data sets, .*: cifar10, pets"):
-        open_dataset(zipped(tmp_path / "two.zip", tree), 4)
+        open_data(zipped(tmp_path / "two.zip", tree), 4)
 
 
 NASTY = ("../../evil/x.png", "a/../../x.png", "/abs/../x.png", ".hidden/x.png", "__MACOSX/x.png")
@@ -970,7 +968,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     tree = below("train", {f"{name}/1.png": picture(3), "tea/1.png": b"no image"})
     paths = [tarred(tmp_path / "x.tar", tree), written(tmp_path / "folder", tree)]
     for path in paths:
-        dataset = open_dataset(path, 4)
+        dataset = open_data(path, 4)
         assert dataset.classes == ("caf\\udce9", "tea")
         assert dataset.train.names[0] == "train/caf\\udce9/1.png"
         assert np.all(dataset.train.read(0) == 3)
@@ -1063,9 +1061,9 @@ def test_nothing_of_the_user_is_changed(tmp_path: Path) -> None:
         ]
 
     before = state()
-    _everything(open_dataset(archive, 4))
+    _everything(open_data(archive, 4))
     with pytest.raises(DataError, match=r"folder/train/cat/broken\.png is damaged"):
-        _everything(open_dataset(folder, 4))
+        _everything(open_data(folder, 4))
     assert state() == before
 
 
@@ -1143,7 +1141,7 @@ def test_batches_of_files_are_the_same_from_any_worker(tmp_path: Path) -> None:
     }
     paths = [written(tmp_path / "folder", tree), zipped(tmp_path / "x.zip", tree)]
     digests = {
-        _batch_digest(open_dataset(path, 16), workers) for path in paths for workers in (0, 1, 2, 5)
+        _batch_digest(open_data(path, 16), workers) for path in paths for workers in (0, 1, 2, 5)
     }
     assert len(digests) == 1
 
@@ -1292,7 +1290,7 @@ def test_real_archives(name: str, size: int, train: int, val: int, title: str) -
     path = REAL / f"{name}.zip"
     if not path.exists():
         pytest.skip(f"needs {name}.zip in ../shared/data beside the checkout")
-    dataset = open_dataset(path, size)
+    dataset = open_data(path, size)
     assert len(dataset.train.labels) == train
     assert (len(dataset.val.labels) if dataset.val else 0) == val
     assert dataset.titles[0] == title

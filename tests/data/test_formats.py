@@ -33,8 +33,8 @@ from truth import (
 )
 
 from tinyalex.cli.parser import main
+from tinyalex.data import open_data
 from tinyalex.data.layout import Layout
-from tinyalex.data.opening import open_dataset
 from tinyalex.data.packing.pack import pack
 from tinyalex.errors import DataError
 
@@ -106,8 +106,8 @@ def test_kaggle_in_its_archive(tmp_path: Path, packer: Callable[[Path, Tree], Pa
     archive = packer(tmp_path / "imagenet-object-localization-challenge", kaggle())
     all_right(archive)
     pack(archive, tmp_path / "p", 8, workers=2, say=lambda line: None)
-    packed = open_dataset(tmp_path / "p", 8)
-    whole = open_dataset(archive, 8)
+    packed = open_data(tmp_path / "p", 8)
+    whole = open_data(archive, 8)
     assert list(packed.train.names) == list(whole.train.names)
     assert packed.train.labels.tolist() == whole.train.labels.tolist()
 
@@ -434,7 +434,7 @@ def test_parquet_is_packed_and_trained_on(
     assert main(["data", "pack", str(path), "-o", str(target), "--size", "32"]) == 0
     lines = [json.loads(line)["name"] for line in (target / "train.jsonl").read_text().splitlines()]
     assert lines == sorted(lines)  # row group after row group
-    whole, packed = open_dataset(path, 32), open_dataset(target, 32)
+    whole, packed = open_data(path, 32), open_data(target, 32)
     assert list(packed.train.names) == list(whole.train.names)
     assert packed.classes == whole.classes == tuple(WNIDS)
     for index in (0, 17, 47):

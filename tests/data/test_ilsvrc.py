@@ -14,9 +14,9 @@ from ilsvrc import DEVKIT, TRAIN, VAL, Ilsvrc, downloaded, ilsvrc, meta_mat, nes
 from trees import labelled, tarred, written, zipped
 
 from tinyalex.cli.parser import main
+from tinyalex.data import open_data
 from tinyalex.data.dataset import Dataset
 from tinyalex.data.formats.matlab import read_table
-from tinyalex.data.opening import open_dataset
 from tinyalex.data.packing.pack import pack
 from tinyalex.errors import DataError
 from tinyalex.runs.checkpoint import load
@@ -42,7 +42,7 @@ def test_a_thousand_classes_from_the_tars(
     before = [(file.name, file.stat().st_mtime_ns) for file in sorted(source.iterdir())]
     pack(source, tmp_path / "packed", 32, workers=2, say=lambda line: None)
     for path in (source, tmp_path / "packed"):
-        dataset = open_dataset(path, 32)
+        dataset = open_data(path, 32)
         check_labels(dataset, made)
         assert dataset.notes == ()
     # The trap: the devkit's ids taken for ranks among the WordNet ids would seldom be right.
@@ -88,8 +88,8 @@ def test_each_part_may_be_unpacked(tmp_path: Path, train: str, val: str, devkit:
         else:
             part = archive if how == "tar" else name
             (folder / part).symlink_to((reference if how == "tar" else hand) / part)
-    dataset = open_dataset(folder, 8)
-    expected = everything(open_dataset(reference, 8))
+    dataset = open_data(folder, 8)
+    expected = everything(open_data(reference, 8))
     if val == "folders":
         names = {f"val/{n}": f"val/{wnid}/{n}" for n, wnid in made.wnid.items()}
         expected = {names.get(name, name): image for name, image in expected.items()}
@@ -106,13 +106,13 @@ def test_2010(tmp_path: Path) -> None:
     tarred(folder / "ILSVRC2010_images_val.tar", {f"val/{n}": d for n, d in made.val.items()})
     kit = {f"devkit-1.0/{name}": content for name, content in made.devkit.items()}
     tarred(folder / "ILSVRC2010_devkit-1.0.tar.gz", kit, "w:gz")
-    check_labels(open_dataset(folder, 8), made)
+    check_labels(open_data(folder, 8), made)
 
 
 def test_the_train_tar_alone_holds_some_out(tmp_path: Path) -> None:
     made = ilsvrc(classes=3, train=4, val=1)
     source = downloaded(tmp_path / "imagenet", made)
-    dataset = open_dataset(source / TRAIN, 8)
+    dataset = open_data(source / TRAIN, 8)
     assert dataset.classes == tuple(sorted(made.words))
     assert dataset.val is not None
     assert Counter(dataset.val.labels.tolist()) == {0: 1, 1: 1, 2: 1}
@@ -123,17 +123,17 @@ def test_evaluation_needs_no_training_images(tmp_path: Path) -> None:
     source = downloaded(tmp_path / "imagenet", made)
     (source / TRAIN).unlink()
     classes = sorted(made.words, reverse=True)  # a checkpoint's
-    dataset = open_dataset(source, 8, classes=classes)
+    dataset = open_data(source, 8, classes=classes)
     assert labelled(dataset.val, dataset) == {f"val/{n}": w for n, w in made.wnid.items()}
     with pytest.raises(DataError, match="validation images but no folder 'train'"):
-        open_dataset(source, 8)
+        open_data(source, 8)
 
 
 def test_a_folder_goes_before_the_tar_of_the_same(tmp_path: Path) -> None:
     made = ilsvrc(classes=3, train=2, val=1)
     source = downloaded(tmp_path / "imagenet", made)
     written(source / "train", dict(list(made.train.items())[:4]))
-    assert f"{TRAIN} is not read, because there is a folder train." in open_dataset(source, 8).notes
+    assert f"{TRAIN} is not read, because there is a folder train." in open_data(source, 8).notes
 
 
 def test_without_the_devkit_it_is_explained(tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_without_the_devkit_it_is_explained(tmp_path: Path) -> None:
     (folders / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").unlink()
     for path in (tars, folders):
         with pytest.raises(DataError, match=rf"3 files without.*put {DEVKIT} .* into {path}"):
-            open_dataset(path, 8)
+            open_data(path, 8)
     with pytest.raises(DataError, match=rf"in no class folder.*Did you mean {tars}\?"):
-        open_dataset(tars / VAL, 8)
+        open_data(tars / VAL, 8)
 
 
 def test_devkits_that_do_not_fit(tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_devkits_that_do_not_fit(tmp_path: Path) -> None:
         source = unpacked(tmp_path / case, made)
         written(source / "ILSVRC2012_devkit_t12", changed)
         with pytest.raises(DataError, match=message):
-            open_dataset(source, 8)
+            open_data(source, 8)
     source = unpacked(tmp_path / "gone", made)
     (source / "ILSVRC2012_devkit_t12" / truth).unlink()
     with pytest.raises(DataError, match=r"lacks ILSVRC2012_validation_ground_truth\.txt"):
-        open_dataset(source, 8)
+        open_data(source, 8)
 
 
 def test_damaged_tars_are_refused(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_damaged_tars_are_refused(tmp_path: Path) -> None:
     ):
         (source / TRAIN).write_bytes(content)
         with pytest.raises(DataError, match=TRAIN):
-            open_dataset(source, 8)
+            open_data(source, 8)
 
 
 def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,4 +269,4 @@ def test_a_devkit_inside_a_zip_of_folders(tmp_path: Path) -> None:
     tree = {f"train/{name}": data for name, data in made.train.items()}
     tree |= {f"val/{name}": data for name, data in made.val.items()}
     tree |= {f"devkit/{name}": data for name, data in made.devkit.items()}
-    check_labels(open_dataset(zipped(tmp_path / "x.zip", tree), 8), made)
+    check_labels(open_data(zipped(tmp_path / "x.zip", tree), 8), made)

@@ -23,8 +23,8 @@ from truth import (
 )
 
 from tinyalex.cli.parser import main
+from tinyalex.data import open_data
 from tinyalex.data.checking.check import check
-from tinyalex.data.opening import open_dataset
 from tinyalex.errors import DataError
 
 SCENES = dict(
@@ -179,7 +179,7 @@ def test_what_the_names_do_not_tell_is_asked(
     assert "Are the classes" not in out
     assert "8 classes" in out
     assert "apple: 6, a/apple/n01440764_0.JPEG" in out
-    assert "Are the classes" in open_dataset(path, 8).notes[0]
+    assert "Are the classes" in open_data(path, 8).notes[0]
     assert wrong(layout_of(path, 2)[0], FRUIT) == []
     for classes in (2, 6):
         command = ["data", "pack", str(path), "-o", str(tmp_path / f"p{classes}"), "--size", "8"]
@@ -243,7 +243,7 @@ def test_did_you_mean_leads_to_the_data(tmp_path: Path) -> None:
             layout_of(path)
         better = re.search(r"Did you mean (.+?)\?", str(caught.value))
         assert better, case
-        assert len(open_dataset(Path(better[1]), 8).classes) == 2, case
+        assert len(open_data(Path(better[1]), 8).classes) == 2, case
 
 
 def test_a_flat_folder_is_not_sent_elsewhere(tmp_path: Path) -> None:
@@ -301,13 +301,13 @@ def test_numbers_of_a_network_s_classes(tmp_path: Path, capsys: pytest.CaptureFi
     assert advice
     assert main(["eval", str(run), "--data", str(v2), *advice[0].split()]) == 0
     assert "v2: 16 all images" in capsys.readouterr().out
-    opened = open_dataset(v2, 8, classes=WNIDS, hold_out=False, numbers_from=0)
+    opened = open_data(v2, 8, classes=WNIDS, hold_out=False, numbers_from=0)
     for name, label in zip(opened.train.names, opened.train.labels, strict=True):
         assert int(name.split("/")[0]) == label
     assert main(["eval", str(run), "--data", str(v2), "--numbers-from", "1"]) == 4
     assert "no numbers from 1 to 8" in capsys.readouterr().err
     with pytest.raises(DataError, match="knows its classes by numbers alone"):
-        open_dataset(source, 8, classes=[str(n) for n in range(8)])
+        open_data(source, 8, classes=[str(n) for n in range(8)])
 
 
 def test_check_advises_to_skip_only_what_is_skipped(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from tinyalex.data import open_data
 from tinyalex.data.batches import batches, keep_in_memory, mean_and_colour
 from tinyalex.data.checking.check import check
 from tinyalex.data.decode import decode
-from tinyalex.data.opening import open_dataset
 from tinyalex.data.packing import writing
 from tinyalex.data.packing.pack import pack
 from tinyalex.data.pixel_file import Decoded
@@ -76,8 +75,8 @@ def test_a_pack_is_the_source(tmp_path: Path, validation: bool) -> None:
     source = written(tmp_path / "pets", tree)
     target = packed(source, tmp_path / "packed")
     for known in (None, ("dog", "emu", "cat")):
-        old = open_dataset(source, SIDE, seed=3, classes=known)
-        new = open_dataset(target, SIDE, seed=3, classes=known)
+        old = open_data(source, SIDE, seed=3, classes=known)
+        new = open_data(target, SIDE, seed=3, classes=known)
         assert (new.classes, new.titles, new.notes) == (old.classes, old.titles, old.notes)
         assert old.val is not None
         assert new.val is not None
@@ -100,7 +99,7 @@ def test_archives_and_cifar_are_packed_too(tmp_path: Path) -> None:
         "tar": tarred(tmp_path / "x.tar", pets()),
         "cifar": written(tmp_path / "batches", cifar),
     }.items():
-        old, new = open_dataset(source, SIDE), open_dataset(packed(source, tmp_path / name), SIDE)
+        old, new = open_data(source, SIDE), open_data(packed(source, tmp_path / name), SIDE)
         assert labelled(new.train, new) == labelled(old.train, old)
         assert labelled(new.val, new) == labelled(old.val, old)
         assert np.array_equal(new.train.read(4), old.train.read(4))
@@ -128,12 +127,12 @@ def test_another_size_than_packed(tmp_path: Path) -> None:
     target = packed(
         written(tmp_path / "x", {f"{c}/{i}.png": flat for c in "ab" for i in "12"}), tmp_path / "y"
     )
-    smaller = open_dataset(target, 4)
+    smaller = open_data(target, 4)
     assert smaller.train.read(0).shape == (4, 4, 3)
     assert np.all(smaller.train.read(0) == (1, 2, 3))
     assert "The images are packed at 8 pixels, and shrunk to 4." in smaller.notes
     with pytest.raises(DataError, match=r"packed at 8 x 8 pixels.*9 x 9.*--size 9"):
-        open_dataset(target, 9)
+        open_data(target, 9)
 
 
 def test_the_manifest_knows_every_file(tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_the_manifest_knows_every_file(tmp_path: Path) -> None:
     found = content(target)
     del found["pack.json"]
     assert {name: file["sha256"] for name, file in manifest["files"].items()} == found
-    train = open_dataset(target, SIDE).train
+    train = open_data(target, SIDE).train
     mean, colour = mean_and_colour(train, SIDE, seed=0, workers=0)
     assert np.array_equal(np.load(target / "mean.npy"), mean)
     assert np.array_equal(np.load(target / "colour.npy"), colour)
@@ -213,7 +212,7 @@ def test_kill_9_costs_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.M
         assert done > before
         assert not (target / "pack.json").exists()
         with pytest.raises(DataError, match="not finished"):
-            open_dataset(target, 64)
+            open_data(target, 64)
     print(f"{kills} kills, {done} of {len(tree)} images done at the last")
 
     from tinyalex.data import decode as module
@@ -424,7 +423,7 @@ def test_a_pack_says_its_rule_and_one_that_was_begun_keeps_to_it(tmp_path: Path)
     packed(source, old)
     assert json.loads((old / "pack.json").read_text())["manifest"]["decoding"] == 1
     for path, rule in ((new, 2), (old, 1)):
-        train = open_dataset(path, SIDE, hold_out=False).train
+        train = open_data(path, SIDE, hold_out=False).train
         for name, image in zip(train.names, map(train.read, range(20)), strict=True):
             assert np.array_equal(image, decode(tree[name], SIDE, name, None, rule))
     assert (new / "train.rgb").read_bytes() != (old / "train.rgb").read_bytes()
@@ -449,7 +448,7 @@ def test_a_run_keeps_to_its_rule(tmp_path: Path, capsys: pytest.CaptureFixture[s
         state = load(run / "last.npz")
         assert state.config["decoding"] == rule
         side = state.network.data.image_size
-        train = open_dataset(source, side, decoding=rule).train
+        train = open_data(source, side, decoding=rule).train
         means.append(state.mean)
         assert np.array_equal(state.mean, mean_and_colour(train, side, seed=0, workers=0)[0])
     assert not np.array_equal(*means)
@@ -472,11 +471,11 @@ def test_damaged_jpegs_are_refused_unless_told_otherwise(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"zeros\.jpg .*it is damaged: .*--on-bad-image skip"):
         packed(source, tmp_path / "p")
     packed(source, tmp_path / "p", on_bad_image="skip")
-    new, old = (open_dataset(path, SIDE, on_bad_image="skip") for path in (tmp_path / "p", source))
+    new, old = (open_data(path, SIDE, on_bad_image="skip") for path in (tmp_path / "p", source))
     assert new.notes == old.notes
     assert "1 image (train/cat/zeros.jpg)" in new.notes[0]
     assert list(new.train.names) == list(old.train.names)
-    whole = open_dataset(source, SIDE)  # training takes what libjpeg makes of it
+    whole = open_data(source, SIDE)  # training takes what libjpeg makes of it
     assert whole.train.read(12).shape == (SIDE, SIDE, 3)
     assert whole.train.names[12] == "train/cat/zeros.jpg"
 
@@ -504,7 +503,7 @@ def test_a_changed_pack_is_refused(tmp_path: Path) -> None:
         else:
             file.write_text(file.read_text().replace('"tinyalex_pack": 1', '"tinyalex_pack": 2'))
         with pytest.raises(DataError, match=message):
-            open_dataset(target, SIDE)
+            open_data(target, SIDE)
 
 
 @pytest.mark.slow
@@ -517,7 +516,7 @@ def test_a_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path) -> None:
         flip(target / "pack.json", place, bit)
         if b" " not in {(target / "pack.json").read_bytes()[place : place + 1]}:
             with pytest.raises(DataError, match=str(target)):
-                open_dataset(target, SIDE)
+                open_data(target, SIDE)
         flip(target / "pack.json", place, bit)
     print(f"{flips} bits flipped in pack.json")
 
@@ -526,13 +525,13 @@ def test_a_pack_inside_an_archive_is_explained(tmp_path: Path) -> None:
     target = packed(written(tmp_path / "pets", pets()), tmp_path / "p")
     archive = zipped(tmp_path / "p.zip", {f.name: f.read_bytes() for f in target.iterdir()})
     with pytest.raises(DataError, match="Unpack the archive into a folder first"):
-        open_dataset(archive, SIDE)
+        open_data(archive, SIDE)
 
 
 def test_a_folder_with_another_pack_json_is_no_pack(tmp_path: Path) -> None:
     for content_ in (b"{}", b"[1]", b"not json"):
         source = written(tmp_path / "x", {**classes_of(a=2, b=2), "pack.json": content_})
-        assert open_dataset(source, SIDE).classes == ("a", "b")
+        assert open_data(source, SIDE).classes == ("a", "b")
 
 
 def test_folders_that_are_not_packed_into(tmp_path: Path) -> None:

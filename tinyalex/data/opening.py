@@ -8,6 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from tinyalex.data.builtin import builtin_dataset
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.cifar import cifar
@@ -24,10 +25,9 @@ from tinyalex.errors import DataError, printable
 NO_SECOND = "There are no validation images: no class has a second image to hold out."
 
 
-def open_dataset(
-    path: Path,
+def open_data(
+    path: str | Path | None,
     size: int,
-    *,
     seed: int = 0,
     classes: Sequence[str] | None = None,
     hold_out: bool = True,
@@ -37,12 +37,13 @@ def open_dataset(
     decoding: int = RULE,
     numbers_from: int | None = None,
 ) -> Dataset:
-    """The data set at `path`, a folder or an archive, as images of `size` x `size`.
+    """The images at `path`, a folder or an archive, as squares of `size` pixels; None: built-in.
 
-    classes: the classes of a checkpoint. Labels are then indices into this list, other classes are
+    seed, hold_out: without a validation folder 10 % of each class, chosen by `seed`, become `val`,
+    unless `hold_out` is False.
+    classes: those of a checkpoint. Labels are then indices into this list, other classes are
     refused, absent ones noted, and `train` is empty if there is only a validation folder.
-    hold_out: without a validation folder, keep 10 % of each class, chosen by `seed`, for `val`.
-    max_pixels: images with more are refused when they are read.
+    max_pixels: larger pictures are bad, and are not decoded; None is the default, 64 million.
     on_bad_image: `error` raises DataError when a bad image is read; `skip` decodes every image now,
     and leaves out, with a note, those that cannot be decoded (more than 10 and 1 %: DataError).
     classes_at: which folder in the path of an image is its class, counted from 1; None goes by the
@@ -51,6 +52,9 @@ def open_dataset(
     numbers_from: class folders are numbers, which count the sorted `classes` from this one.
     Raises DataError, saying what was found and what to do, if it is none of the known layouts.
     """
+    if path is None:
+        return builtin_dataset(size=size)
+    path = Path(path)
     storage = open_storage(path)
     notes: list[str] = []
     skip = on_bad_image == "skip"
