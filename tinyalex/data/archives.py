@@ -15,7 +15,6 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from abc import abstractmethod
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -28,7 +27,6 @@ from weakref import finalize
 
 from tqdm import tqdm
 
-from tinyalex.data.magic import HEAD
 from tinyalex.data.splits import split_named
 from tinyalex.data.storage import Storage, visible
 from tinyalex.errors import DataError
@@ -117,16 +115,6 @@ class Archive(Storage):
         if self.files[at : at + 1] != (name,):
             raise KeyError(name)
         return tuple(self._numbers[at * self._width : (at + 1) * self._width])
-
-    def read(self, name: str) -> bytes:
-        return self._read(name, -1)
-
-    def head(self, name: str) -> bytes:
-        return self._read(name, HEAD)
-
-    @abstractmethod
-    def _read(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of a member; of -1 all."""
 
 
 def _wrapper(names: list[str], folders: set[str]) -> str:

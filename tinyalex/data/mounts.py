@@ -88,13 +88,9 @@ class Mounted(Storage):
         storage, below = self._parts[place]
         return storage, below + name.removeprefix(place)
 
-    def read(self, name: str) -> bytes:
+    def _read(self, name: str, count: int) -> bytes:
         storage, inside = self._inside(name)
-        return storage.read(inside)
-
-    def head(self, name: str) -> bytes:
-        storage, inside = self._inside(name)
-        return storage.head(inside)
+        return storage._read(inside, count)
 
     def local(self, name: str) -> Path | None:
         storage, inside = self._inside(name)

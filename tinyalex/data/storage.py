@@ -36,8 +36,12 @@ class Storage(ABC):
         return tuple([name for name in self.files if not name.lower().endswith(SUFFIXES)])
 
     @abstractmethod
+    def _read(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one of `files`; of -1 all."""
+
     def read(self, name: str) -> bytes:
         """The content of one of `files`. Raises DataError that names it."""
+        return self._read(name, -1)
 
     def text(self, name: str) -> str:
         """Read as text; what is not UTF-8 in it is replaced."""
@@ -45,7 +49,7 @@ class Storage(ABC):
 
     def head(self, name: str) -> bytes:
         """The first bytes, enough for `magic` to tell what the file is."""
-        return self.read(name)[:HEAD]
+        return self._read(name, HEAD)
 
     def local(self, name: str) -> Path | None:
         """The file as other libraries can open it, or None if it lies in an archive."""
@@ -84,12 +88,6 @@ class Directory(Storage):
                 name = prefix + entry.name
                 folders.add(name)
                 self._list(entry.path, name + "/", (*above, real), files, folders)
-
-    def read(self, name: str) -> bytes:
-        return self._read(name, -1)
-
-    def head(self, name: str) -> bytes:
-        return self._read(name, HEAD)
 
     def _read(self, name: str, count: int) -> bytes:
         path = self.local(name)
