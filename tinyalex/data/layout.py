@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,6 +81,14 @@ class Images:
 def names_in(groups: Groups) -> list[str]:
     """The images of all classes, one class after the other."""
     return [name for group in groups.values() for name in group]
+
+
+def grouped(images: Iterable[tuple[str, str]]) -> Groups:
+    """Group images by class, sorted by class. images: of each its class and its name."""
+    groups: Groups = defaultdict(list)
+    for label, image in images:
+        groups[label].append(image)
+    return dict(sorted(groups.items()))
 
 
 def reading_order(groups: Groups, source: Files) -> list[tuple[str, str]]:

@@ -6,15 +6,16 @@ ILSVRC2012_val_00000001_n01751748.JPEG), the devkit of ILSVRC, Kaggle's tables, 
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from tinyalex.data.formats.ilsvrc import DEVKITS, VALIDATION_IMAGE, Devkit, read_devkit
 from tinyalex.data.formats.kaggle import kaggle_answers, kaggle_titles
 from tinyalex.data.formats.lists import by_list
-from tinyalex.data.layout import Groups
+from tinyalex.data.layout import Groups, grouped, names_in
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
 
@@ -36,25 +37,36 @@ def wordnet_id(name: str, anywhere: bool = False) -> str | None:
     return wnid if anywhere or placed else None
 
 
-def identities(seen: Mapping[str, Collection[str | None]]) -> dict[str, str]:
-    """label -> WordNet id, where each label has one and no two have the same; else {}.
+def by_label(
+    images: Iterable[tuple[str, str, str, str | None]],
+) -> tuple[Groups, Groups | None, dict[str, str]]:
+    """Training and validation images by class, and label -> WordNet id, {} if it is not known.
 
-    seen: the ids that were found with the images of each label, None for an image without.
+    images: of each its split, its label, its name, and the id that was found with it. The classes
+    are the ids, where each label has one and no two have the same; else the labels.
     """
+    by_split: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    seen: dict[str, set[str | None]] = defaultdict(set)
+    for split, label, name, wnid in images:
+        by_split[split][label].append(name)
+        if wnid or split == "train":
+            seen[label].add(wnid)
     ids = {label: next(iter(own)) for label, own in seen.items() if len(own) == 1}
-    known = {label: wnid for label, wnid in ids.items() if wnid is not None}
-    return known if len(known) == len(seen) == len(set(known.values())) else {}
+    name_of = {label: wnid for label, wnid in ids.items() if wnid is not None}
+    if not len(name_of) == len(seen) == len(set(name_of.values())):
+        name_of = {}
+    sets: dict[str, Groups] = {
+        split: dict(sorted((name_of.get(label, label), names) for label, names in labels.items()))
+        for split, labels in by_split.items()
+    }
+    return sets.get("train", {}), sets.get("val") or sets.get("test"), name_of
 
 
 def by_wordnet_id(images: list[str]) -> Groups | None:
     """`images` by the WordNet ids in their names, or None if a name lacks one."""
-    groups: Groups = defaultdict(list)
-    for image in images:
-        wnid = wordnet_id(image)
-        if wnid is None:
-            return None
-        groups[wnid].append(image)
-    return dict(sorted(groups.items())) or None
+    known = takewhile(bool, map(wordnet_id, images))
+    groups = grouped((wnid, image) for wnid, image in zip(known, images, strict=False) if wnid)
+    return groups if groups and len(names_in(groups)) == len(images) else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ class Answers:
         numbers = [VALIDATION_IMAGE.fullmatch(PurePosixPath(image).name) for image in images]
         official = bool(images) and all(numbers)
         if official and self.devkit:
-            return self._by_devkit(images, [int(match[1]) for match in numbers if match])
+            answered = [int(match[1]) for match in numbers if match]
+            return grouped(self._by_devkit(self.devkit, images, answered))
         if official and self.kaggle:
             return self._by_kaggle(images)
         if (groups := by_list(self.storage, folder, images, train)) is not None:
@@ -107,20 +120,18 @@ class Answers:
         return None
 
     def _by_kaggle(self, images: list[str]) -> Groups:
-        groups: Groups = defaultdict(list)
-        for image in images:
-            wnid = self.kaggle.get(PurePosixPath(image).stem)
-            if wnid is None:
-                raise DataError(
-                    f"{self.storage.path / image} has no line in LOC_val_solution.csv or no file "
-                    f"in Annotations. Fetch them again, or put {DEVKITS} there instead."
-                )
-            groups[wnid].append(image)
-        return dict(sorted(groups.items()))
+        stems = [PurePosixPath(image).stem for image in images]
+        if missing := [i for i, stem in zip(images, stems, strict=True) if stem not in self.kaggle]:
+            raise DataError(
+                f"{self.storage.path / missing[0]} has no line in LOC_val_solution.csv or no file "
+                f"in Annotations. Fetch them again, or put {DEVKITS} there instead."
+            )
+        return grouped(zip(map(self.kaggle.__getitem__, stems), images, strict=True))
 
-    def _by_devkit(self, images: list[str], numbers: list[int]) -> Groups:
-        devkit, groups = self.devkit, defaultdict[str, list[str]](list)
-        assert devkit is not None
+    def _by_devkit(
+        self, devkit: Devkit, images: list[str], numbers: list[int]
+    ) -> Iterator[tuple[str, str]]:
+        """The class and the name of each image."""
         for number, image in sorted(zip(numbers, images, strict=True)):
             if not 1 <= number <= len(devkit.answers):
                 raise DataError(
@@ -134,5 +145,4 @@ class Answers:
                     f"Line {number} of the devkit's ground truth is {answer}, which is no id of a "
                     f"class in its meta.mat. Fetch the devkit again: {DEVKITS}."
                 )
-            groups[devkit.wnid[answer]].append(image)
-        return dict(sorted(groups.items()))
+            yield devkit.wnid[answer], image

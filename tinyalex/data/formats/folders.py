@@ -18,7 +18,7 @@ from tinyalex.data.formats.depth import check_depth
 from tinyalex.data.formats.flat import Answers, by_wordnet_id
 from tinyalex.data.formats.misplaced import check_one_class, check_whole_sets, refuse_no_classes
 from tinyalex.data.formats.tree import Tree, split_folders, suffixes
-from tinyalex.data.layout import Files, Groups, Layout, count_of, listed
+from tinyalex.data.layout import Files, Groups, Layout, count_of, grouped, listed
 from tinyalex.data.splits import NAMES, split_named
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError, printable
@@ -203,10 +203,7 @@ def _annotated(storage: Storage, folder: str, images: list[str], notes: list[str
         notes.append(f"Listed in {annotations} but not there: {count_of(absent)}.")
     if unlisted := there - label.keys():
         notes.append(f"Left out, because {annotations} does not list them: {count_of(unlisted)}.")
-    val: Groups = {}
-    for name in sorted(there & label.keys()):
-        val.setdefault(label[name], []).append(name)
-    return dict(sorted(val.items()))
+    return grouped((label[name], name) for name in sorted(there & label.keys()))
 
 
 def _note_unused(storage: Storage, tree: Tree, used: list[str], notes: list[str]) -> None:

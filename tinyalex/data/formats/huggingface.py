@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tinyalex.data.decode import Decoder
 from tinyalex.data.formats.elsewhere import is_table
-from tinyalex.data.formats.flat import identities, wordnet_id
-from tinyalex.data.layout import Files, Groups, Layout, count_of, listed
+from tinyalex.data.formats.flat import by_label, wordnet_id
+from tinyalex.data.layout import Files, Layout, count_of, listed
 from tinyalex.data.splits import split_of_path
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
@@ -40,27 +40,21 @@ def huggingface(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout 
     if not names:
         return None
     tables = {name: _opened(storage, name) for name in names}
-    by_split: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    seen: dict[str, set[str | None]] = defaultdict(set)
     unlabelled: list[str] = []
-    for name, table in tables.items():
-        split = split_of_path(name) or "train"
-        for row, (label, path) in enumerate(table.labels()):
-            image = f"{name}/{row:08}"
-            if label is None:
-                unlabelled.append(image)
-                continue
-            by_split[split][label].append(image)
-            wnid = wordnet_id(path or "")
-            if wnid or split == "train":
-                seen[label].add(wnid)
+
+    def rows() -> Iterator[tuple[str, str, str, str | None]]:
+        for name, table in tables.items():
+            split = split_of_path(name) or "train"
+            for row, (label, path) in enumerate(table.labels()):
+                image = f"{name}/{row:08}"
+                if label is None:
+                    unlabelled.append(image)
+                else:
+                    yield split, label, image, wordnet_id(path or "")
+
+    train, val, name_of = by_label(rows())
     if unlabelled:
         notes.append(f"Left out, because they have no label: {count_of(unlabelled)}.")
-    name_of = identities(seen)
-    sets: dict[str, Groups] = {
-        split: dict(sorted((name_of.get(label, label), names) for label, names in labels.items()))
-        for split, labels in by_split.items()
-    }
     titles = {wnid: label.partition(",")[0] for label, wnid in name_of.items()}
     kind = "Parquet" if isinstance(next(iter(tables.values())), _Parquet) else "Arrow"
 
@@ -74,12 +68,8 @@ def huggingface(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout 
             )
         return data
 
-    def decode(data: bytes, image: str) -> Any:
-        return decoder(data, f"{storage.path}/{image}")
-
-    val = sets.get("val") or sets.get("test")
-    source = Files(fetch, decode, sequential=True)
-    return Layout(f"Hugging Face ({kind})", sets.get("train", {}), val, titles, source)
+    source = replace(Files.of(storage, decoder), fetch=fetch, sequential=True)
+    return Layout(f"Hugging Face ({kind})", train, val, titles, source)
 
 
 def _opened(storage: Storage, name: str) -> _Table:

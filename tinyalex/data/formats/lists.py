@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from pathlib import PurePosixPath
 
-from tinyalex.data.layout import Groups, listed
+from tinyalex.data.layout import Groups, grouped, listed
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
 
@@ -35,7 +35,7 @@ def by_list(storage: Storage, folder: str, images: list[str], train: Groups) -> 
             "'CLASS/FILE NUMBER', or synsets.txt with the name of a class folder on each line, in "
             "the order of the numbers."
         )
-    groups: Groups = defaultdict(list)
+    classes = []
     for image in images:
         number = numbers.get(PurePosixPath(image).name, numbers.get(PurePosixPath(image).stem))
         if number not in class_of:
@@ -44,8 +44,8 @@ def by_list(storage: Storage, folder: str, images: list[str], train: Groups) -> 
                 + ("no line names it." if number is None else f"{number} is the number of none.")
                 + " Add it to the list, or remove the image."
             )
-        groups[class_of[number]].append(image)
-    return dict(sorted(groups.items()))
+        classes.append(class_of[number])
+    return grouped(zip(classes, images, strict=True))
 
 
 def _named(storage: Storage, split: str) -> list[str]:

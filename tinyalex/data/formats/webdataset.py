@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from tinyalex.data.decode import SUFFIXES, Decoder
-from tinyalex.data.formats.flat import identities, wordnet_id
-from tinyalex.data.layout import Files, Groups, Layout, count_of
+from tinyalex.data.formats.flat import by_label, wordnet_id
+from tinyalex.data.layout import Files, Layout, count_of
 from tinyalex.data.splits import split_of_path
 from tinyalex.data.storage import Storage
 from tinyalex.errors import DataError
@@ -51,23 +51,17 @@ def webdataset(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout |
         )
     if bare := [sample.image for sample in samples if sample.image and not sample.cls]:
         notes.append(f"Left out, because they have no .cls: {count_of(bare)}.")
-    by_split: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
-    seen: dict[str, set[str | None]] = defaultdict(set)
-    for sample in tqdm(labelled, "classes of the shards", leave=False, disable=None):
-        label = storage.text(sample.cls).strip()
-        split = split_of_path(sample.image.rpartition("/")[0]) or "train"
-        by_split[split][label].append(sample.image)
-        wnid = wordnet_id(sample.image) or _in_json(storage, sample.json)
-        if wnid or split == "train":
-            seen[label].add(wnid)
-    name_of = identities(seen)
-    groups = {
-        split: {name_of.get(label, label): names for label, names in labels.items()}
-        for split, labels in by_split.items()
-    }
-    sets = {split: dict(sorted(labels.items())) for split, labels in groups.items()}
-    val = sets.get("val") or sets.get("test")
-    return Layout("WebDataset", sets.get("train", {}), val, {}, Files.of(storage, decoder))
+    bar = tqdm(labelled, "classes of the shards", leave=False, disable=None)
+    train, val, _ = by_label(
+        (
+            split_of_path(sample.image.rpartition("/")[0]) or "train",
+            storage.text(sample.cls).strip(),
+            sample.image,
+            wordnet_id(sample.image) or _in_json(storage, sample.json),
+        )
+        for sample in bar
+    )
+    return Layout("WebDataset", train, val, {}, Files.of(storage, decoder))
 
 
 def _samples(storage: Storage) -> Iterator[_Sample]:
