@@ -77,17 +77,8 @@ def mushroom(u: Array, v: Array) -> Array:
 
 
 SHAPES: tuple[Callable[[Array, Array], Array], ...] = (
-    disc,
-    ring,
-    square,
-    triangle,
-    star,
-    heart,
-    cross,
-    moon,
-    hourglass,
-    mushroom,
-)
+    disc, ring, square, triangle, star, heart, cross, moon, hourglass, mushroom,
+)  # fmt: skip
 
 
 class ShapesSplit:

@@ -1,5 +1,7 @@
 """Kind of a file by its first bytes, whatever its name says."""
 
+import re
+
 HEAD = 64  # bytes that are enough to tell
 
 _BRANDS = {  # of the ISO base media files, which begin with a size and `ftyp`
@@ -30,10 +32,6 @@ def picture_format(head: bytes) -> str | None:
         return _BRANDS.get(head[8:12])
     if head[:2] == b"BM" and head[6:10] == bytes(4):
         return "BMP"
-    if (
-        head[:1] == b"P"
-        and head[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6")
-        and head[2:3].isspace()
-    ):
+    if re.match(rb"P[1-6]\s", head):
         return "PPM"
     return next((name for at, sign, name in _PICTURES if head[at:].startswith(sign)), None)

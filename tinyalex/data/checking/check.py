@@ -90,11 +90,7 @@ def _count(groups: Groups, titles: dict[str, str]) -> Count:
     labels = [label for label in groups if groups[label]]
     examples = [
         Example(label, titles.get(label, label), len(groups[label]), printable(groups[label][0]))
-        for label in (
-            labels
-            if len(labels) <= 2 * SHOWN_CLASSES
-            else labels[:SHOWN_CLASSES] + labels[-SHOWN_CLASSES:]
-        )
+        for label in labels[:SHOWN_CLASSES] + labels[SHOWN_CLASSES:][-SHOWN_CLASSES:]
     ]
     median = statistics.median(sizes)
     return Count(sum(sizes), len(sizes), min(sizes), median, max(sizes), examples)

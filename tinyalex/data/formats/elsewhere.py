@@ -13,10 +13,6 @@ def _tfrecord(head: bytes) -> bool:
     return len(head) > 13 and int.from_bytes(head[:8], "little") < 2**31 and head[12] == 10
 
 
-def _always(head: bytes) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Foreign:
     """name: how a file of the format is called. sign: whether its first bytes fit."""
@@ -24,17 +20,17 @@ class Foreign:
     format: str
     package: str  # of Python, that can read it
     name: str
-    sign: Callable[[bytes], bool]
+    sign: Callable[[bytes], bool] = lambda head: True
 
 
 _FOREIGN = (
     Foreign("TFRecord", "tensorflow", r".*(\.tfrecords?(-.*)?|-\d{5}-of-\d{5})", _tfrecord),
     Foreign("LMDB", "lmdb", r".*\.(mdb|lmdb)", lambda head: head[16:20] == b"\xde\xc0\xef\xbe"),
     Foreign("MXNet RecordIO", "mxnet", r".*\.rec", lambda h: h.startswith(b"\x0a\x23\xd7\xce")),
-    Foreign("MDS (MosaicML Streaming)", "mosaicml-streaming", r".*\.mds(\.zstd)?", _always),
-    Foreign("LitData", "litdata", r"(.*/)?chunk-\d+-\d+(\.zstd)?\.bin", _always),
-    Foreign("Lance", "pylance", r".*\.lance", _always),
-    Foreign("FFCV", "ffcv", r".*\.beton", _always),
+    Foreign("MDS (MosaicML Streaming)", "mosaicml-streaming", r".*\.mds(\.zstd)?"),
+    Foreign("LitData", "litdata", r"(.*/)?chunk-\d+-\d+(\.zstd)?\.bin"),
+    Foreign("Lance", "pylance", r".*\.lance"),
+    Foreign("FFCV", "ffcv", r".*\.beton"),
     Foreign("HDF5", "h5py", r".*\.(h5|hdf5)", lambda h: h.startswith(b"\x89HDF\r\n\x1a\n")),
     Foreign("NumPy arrays", "numpy", r".*\.np[yz]", lambda h: h[:2] in (b"PK", b"\x93N")),
 )

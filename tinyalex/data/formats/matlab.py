@@ -14,17 +14,8 @@ import numpy as np
 
 # How numbers and texts may be stored, by the kind of their element.
 _NUMBERS = {
-    1: "i1",
-    2: "u1",
-    3: "i2",
-    4: "u2",
-    5: "i4",
-    6: "u4",
-    7: "f4",
-    9: "f8",
-    12: "i8",
-    13: "u8",
-}
+    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+}  # fmt: skip
 _TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
 _MATRIX, _COMPRESSED = 14, 15
 _STRUCT, _CHAR = 2, 4  # classes of matrices; those from 6 on hold numbers

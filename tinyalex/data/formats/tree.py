@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 
 from tinyalex.data.magic import picture_format
@@ -44,17 +45,15 @@ class Tree:
 
     def images_in(self, folder: str) -> list[str]:
         """The images at any depth in `folder`, sorted."""
-        inside = [*self.images.get(folder, ())]
-        for below in self.below.get(folder, ()):
-            inside += self.images_in(below)
-        return sorted(inside)
+        return sorted(self._inside(self.images, folder))
 
     def others_in(self, folder: str) -> list[str]:
         """The files at any depth in `folder` that are no images."""
-        inside = [*self.others.get(folder, ())]
-        for below in self.below.get(folder, ()):
-            inside += self.others_in(below)
-        return inside
+        return self._inside(self.others, folder)
+
+    def _inside(self, files: dict[str, list[str]], folder: str) -> list[str]:
+        below = (self._inside(files, inner) for inner in self.below.get(folder, ()))
+        return [*files.get(folder, ()), *chain.from_iterable(below)]
 
     def holds_images(self, folder: str) -> bool:
         """True if an image lies at any depth in `folder`."""
