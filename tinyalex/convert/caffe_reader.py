@@ -16,7 +16,6 @@ import numpy as np
 from tinyalex.convert.caffe import BLOB, NET, V1_TYPES, parsed, tensor_of
 from tinyalex.convert.tensors import Contents, NotAChain, mapped
 from tinyalex.convert.wire import Message, decoded
-from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
     LRN,
     Augment,
@@ -37,31 +36,21 @@ SIZE = 227  # of an input that no file tells of
 def read(model: Path, prototxt: Chain | None) -> Contents:
     """The tensors of a .caffemodel, and the network that it describes, or `prototxt` does.
 
-    Raises CheckpointError if that is no chain of layers that are known here; else whatever damaged
-    bytes come to.
+    Raises NotAChain if that is none of layers that are known here; else whatever damaged bytes come
+    to.
     """
     net = decoded(mapped(model), NET)
     tensors = {}
     for layer in _layers(net):
         for kind, blob in zip(("weight", "bias"), layer.blobs, strict=False):
             tensors[f"{layer.name}.{kind}"] = tensor_of(blob)
-    chain = prototxt or _described_by(net, model)
+    chain = prototxt or Chain(net)
     return Contents(tensors, tuple(chain.rows), chain.mean, chain.scale)
 
 
 def read_prototxt(path: Path) -> Chain:
     """The network that a .prototxt describes; errors as in `read`."""
-    return _described_by(parsed(path), path)
-
-
-def _described_by(net: Message, path: Path) -> Chain:
-    try:
-        return Chain(net)
-    except NotAChain as error:
-        raise CheckpointError(
-            f"{path} describes a network that is no AlexNet: {error}. Only a chain of "
-            "convolutions, ReLU, normalisations, pools and fully connected layers is understood."
-        ) from None
+    return Chain(parsed(path))
 
 
 def read_mean(path: Path) -> Array:

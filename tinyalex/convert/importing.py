@@ -23,7 +23,7 @@ from tinyalex.convert.mappings import (
     with_parameters,
 )
 from tinyalex.convert.recognise import READ, kind_of, refuse_foreign
-from tinyalex.convert.tensors import Contents
+from tinyalex.convert.tensors import Contents, NotAChain
 from tinyalex.data import open_data
 from tinyalex.errors import CheckpointError, TinyalexError, UsageError
 from tinyalex.net.layers import Augment
@@ -106,6 +106,11 @@ def damage_refused(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} cannot be imported: {str(error).rstrip('.')}.") from None
     except TinyalexError:
         raise
+    except NotAChain as error:
+        raise CheckpointError(
+            f"{path} {error.where} that is no AlexNet: {error}. Only a chain of convolutions, "
+            "ReLU, normalisations, pools and fully connected layers is understood."
+        ) from None
     except MemoryError:
         raise CheckpointError(f"There is not enough memory to read {path}.") from None
     except Exception as error:  # bytes from anybody: they fail in more ways than can be told

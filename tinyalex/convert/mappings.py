@@ -7,6 +7,7 @@ layer count (height, width, channels); colours are R G B from 0 to 255 minus a m
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -98,17 +99,14 @@ def identified(rows: Sequence[Row], name: str | None) -> tuple[Architecture, lis
     presets = [get_architecture(name)] if name else list(ARCHITECTURES.values())
     nearest: tuple[int, str] = (-1, "")
     for preset in presets:
-        theirs, ours = (_forms(r, preset.data.size) for r in (rows, preset.rows))
-        same = next(
-            (i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b),
-            min(len(theirs), len(ours)),
-        )
-        if same == len(theirs) == len(ours):
+        forms = (_forms(r, preset.data.size) for r in (rows, preset.rows))
+        both = zip_longest(*forms, fillvalue="nothing more")
+        difference = next(((i, a, b) for i, (a, b) in enumerate(both) if a != b), None)
+        if difference is None:
             pairs = zip(_gains(rows), _gains(preset.rows), strict=True)
             return preset, [1.0 if math.isclose(a, b, rel_tol=1e-5) else a / b for a, b in pairs]
+        same, there, here = difference
         if same > nearest[0]:
-            there = theirs[same] if same < len(theirs) else "nothing more"
-            here = ours[same] if same < len(ours) else "nothing more"
             nearest = same, f"where {preset.name} has {here}, it has {there}"
     raise LookupError(nearest[1])
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.convert.tensors import BFLOAT16, Contents, NotAChain, Tensor, mapped, stored
+from tinyalex.convert import tensors
+from tinyalex.convert.tensors import BFLOAT16, Contents, Tensor, mapped, stored
 from tinyalex.convert.wire import Message, decoded
 from tinyalex.errors import CheckpointError
 from tinyalex.net.layers import (
@@ -60,6 +61,12 @@ GRAPH = {"node": (1, NODE), "initializer": (5, TENSOR), "input": (11, INPUT)}
 MODEL = {"graph": (7, GRAPH), "metadata": (14, ENTRY)}
 
 
+class NotAChain(tensors.NotAChain):
+    """A node of a graph that has no row."""
+
+    where = "is an ONNX graph"
+
+
 @dataclass
 class Node:
     """An operation: names of what it reads and writes, and its attributes."""
@@ -83,17 +90,11 @@ class Graph:
 def read(path: Path) -> Contents:
     """The network and the tensors of a file, and of the file of data beside it if it has one.
 
-    Raises CheckpointError if the graph is no chain of layers that are known here, or a file is
-    missing; else whatever damaged bytes come to.
+    Raises NotAChain if the graph is none of layers that are known here, CheckpointError if a file
+    is missing; else whatever damaged bytes come to.
     """
     graph = _model(path)
-    try:
-        chain = _Chain(graph)
-    except NotAChain as error:
-        raise CheckpointError(
-            f"{path} is an ONNX graph that is no AlexNet: {error}. Only a chain of convolutions, "
-            "ReLU, normalisations, pools and fully connected layers is understood."
-        ) from None
+    chain = _Chain(graph)
     return Contents(chain.tensors, tuple(chain.rows), chain.mean, chain.scale, graph.metadata)
 
 

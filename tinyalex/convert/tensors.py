@@ -15,7 +15,9 @@ BFLOAT16 = "bfloat16"  # the upper half of a float32, which NumPy has no dtype f
 
 
 class NotAChain(Exception):
-    """A layer, or a node of a graph, that has no row."""
+    """A layer, or a node of a graph, that has no row. where: of which file this is said."""
+
+    where = "describes a network"
 
 
 @dataclass(frozen=True)
