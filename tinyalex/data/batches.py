@@ -73,7 +73,7 @@ def batches(
         for chunk in chunks:
             begin = perf_counter()
             images, mine = empty((len(chunk), *shape), dtype), own(len(chunk))
-            _fill(images[mine], split, chunk[mine], threading.Event())
+            _fill(images[mine], chunk[mine], split, threading.Event())
             yield Batch(images, split.labels[chunk], perf_counter() - begin)
         return
 
@@ -93,8 +93,10 @@ def batches(
                 images, mine = empty((len(chunk), *shape), dtype), own(len(chunk))
                 rows, wanted = images[mine], chunk[mine]
                 parts = [  # every worker has its share of every batch, so that the next comes first
-                    pool.submit(_fill, rows[share], split, wanted[share], stop)
-                    for share in _shares(len(wanted), workers)
+                    pool.submit(_fill, *share, split, stop)
+                    for share in zip(
+                        *(np.array_split(a, workers) for a in (rows, wanted)), strict=True
+                    )
                 ]
                 under_way.append((chunk, images, parts))
                 if len(under_way) > _AHEAD:
@@ -111,13 +113,7 @@ def read_images(split: Split, indices: Indices, workers: int) -> Pixels:
     return batch.images
 
 
-def _shares(count: int, workers: int) -> list[slice]:
-    """`count` items cut into at most `workers` runs of nearly the same length."""
-    ends = [count * worker // workers for worker in range(workers + 1)]
-    return [slice(*ends[worker : worker + 2]) for worker in range(workers)]
-
-
-def _fill(images: Pixels, split: Split, indices: Indices, stop: threading.Event) -> None:
+def _fill(images: Pixels, indices: Indices, split: Split, stop: threading.Event) -> None:
     for image, index in zip(images, indices, strict=True):
         if stop.is_set():
             return

@@ -72,18 +72,14 @@ def _from_pickle(storage: Storage, name: str, classes: int) -> Pixels:
     """Read the records from a pickle."""
     labels, pixels = _unpickled(storage, name, b"labels", b"data")
     try:
-        return np.column_stack([_labels(labels, classes), pixels.reshape(-1, 3072)])
+        if not labels or not set(labels) <= set(range(classes)):
+            raise ValueError(f"its labels are not 0 to {classes - 1}")
+        return np.column_stack([np.array(labels, np.uint8), pixels.reshape(-1, 3072)])
     except (ValueError, TypeError, AttributeError) as cause:
         raise DataError(
             f"{storage.path / name} is not a batch of CIFAR-10 ({cause}). Fetch it again "
             f"({_PICKLES})."
         ) from cause
-
-
-def _labels(labels: list[int], classes: int) -> Pixels:
-    if not labels or not set(labels) <= set(range(classes)):
-        raise ValueError(f"its labels are not 0 to {classes - 1}")
-    return np.array(labels, np.uint8)
 
 
 def _unpickled(storage: Storage, name: str, *keys: bytes) -> list[Any]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +158,8 @@ class _Parquet:
 
     def __init__(self, file: Any, columns: _Columns) -> None:
         self._file, self._columns = file, columns
-        self._starts = [0]
-        for group in range(file.num_row_groups):
-            self._starts.append(self._starts[-1] + file.metadata.row_group(group).num_rows)
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        self._starts = [0, *accumulate(group.num_rows for group in groups)]
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -173,7 +174,7 @@ class _Parquet:
 
     def picture(self, row: int) -> bytes | None:
         """The bytes of a row's picture."""
-        group = next(g for g, start in enumerate(self._starts) if start > row) - 1
+        group = bisect_right(self._starts, row) - 1
         with self._lock:
             if group not in self._kept:
                 column = f"{self._columns.image}.bytes"
