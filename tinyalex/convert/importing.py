@@ -1,7 +1,7 @@
 """Import of another program's files as a checkpoint, and what had to be assumed for it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -150,13 +150,8 @@ def _contents(weights: Path, kind: str, files: dict[str, tuple[Path, str]]) -> C
             with damage_refused(path):
                 chain = caffe_reader.read_prototxt(path)
         return caffe_reader.read(weights, chain)
-    readers: dict[str, Callable[[Path], Contents]] = {
-        "pth": pth.read,
-        "safetensors": safetensors.read,
-        "onnx": onnx_reader.read,
-        "npy": npy.read,
-    }
-    return readers[kind](weights)
+    readers = {"pth": pth.read, "safetensors": safetensors.read, "onnx": onnx_reader.read}
+    return readers.get(kind, npy.read)(weights)
 
 
 def _understood(

@@ -91,12 +91,9 @@ def batches(
         try:
             for chunk in chunks:
                 images, mine = empty((len(chunk), *shape), dtype), own(len(chunk))
-                rows, wanted = images[mine], chunk[mine]
+                shares = [np.array_split(every, workers) for every in (images[mine], chunk[mine])]
                 parts = [  # every worker has its share of every batch, so that the next comes first
-                    pool.submit(_fill, *share, split, stop)
-                    for share in zip(
-                        *(np.array_split(a, workers) for a in (rows, wanted)), strict=True
-                    )
+                    pool.submit(_fill, *share, split, stop) for share in zip(*shares, strict=True)
                 ]
                 under_way.append((chunk, images, parts))
                 if len(under_way) > _AHEAD:

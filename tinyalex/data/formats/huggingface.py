@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,12 @@ class _Columns:
             )
         return self.names[value]
 
+    def of(self, table: Any) -> Iterator[tuple[str | None, str | None]]:
+        """The class and the path of each row of `table`."""
+        labels = map(self.label_of, table.column(self.label).to_pylist())
+        paths = (chunk.field("path").to_pylist() for chunk in table.column(self.image).chunks)
+        return zip(labels, chain.from_iterable(paths), strict=True)
+
 
 def _columns(schema: Any, path: Path) -> _Columns:
     """Columns of the image and its class, by the features that `datasets` writes down."""
@@ -165,12 +171,9 @@ class _Parquet:
 
     def labels(self) -> Iterator[tuple[str | None, str | None]]:
         """The class and the path of each row."""
-        image, label = self._columns.image, self._columns.label
+        columns = [f"{self._columns.image}.path", self._columns.label]
         for group in range(self._file.num_row_groups):
-            table = self._file.read_row_group(group, columns=[f"{image}.path", label])
-            paths = table.column(image).combine_chunks().field("path").to_pylist()
-            labels = table.column(label).to_pylist()
-            yield from zip(map(self._columns.label_of, labels), paths, strict=True)
+            yield from self._columns.of(self._file.read_row_group(group, columns=columns))
 
     def picture(self, row: int) -> bytes | None:
         """The bytes of a row's picture."""
@@ -195,13 +198,7 @@ class _Arrow:
 
     def labels(self) -> Iterator[tuple[str | None, str | None]]:
         """The class and the path of each row."""
-        paths = (
-            path
-            for chunk in self._table.column(self._columns.image).chunks
-            for path in chunk.field("path").to_pylist()
-        )
-        labels = self._table.column(self._columns.label).to_pylist()
-        yield from zip(map(self._columns.label_of, labels), paths, strict=True)
+        return self._columns.of(self._table)
 
     def picture(self, row: int) -> bytes | None:
         """The bytes of a row's picture."""

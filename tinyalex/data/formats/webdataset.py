@@ -8,7 +8,6 @@ the file name, and case does not matter in the suffix. `.cls` is the class, as a
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tqdm import tqdm
 
@@ -22,15 +21,6 @@ from tinyalex.errors import DataError
 _SUFFIXES = frozenset(suffix[1:] for suffix in SUFFIXES)
 
 
-@dataclass
-class _Sample:
-    """The files of a sample: its picture, its class, and what tells of it."""
-
-    image: str = ""
-    cls: str = ""
-    json: str = ""
-
-
 def webdataset(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout | None:
     """The samples with a picture and a class, or None if no picture has a class beside it.
 
@@ -39,8 +29,15 @@ def webdataset(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout |
     """
     if not any(name[-4:].lower() == ".cls" for name in storage.others):
         return None
-    samples = list(_samples(storage))
-    labelled = [sample for sample in samples if sample.image and sample.cls]
+    kinds = ("jpg", "cls", "json")
+    samples: dict[str, list[str]] = defaultdict(lambda: [""] * len(kinds))  # by key
+    for name in storage.files:
+        folder, slash, base = name.rpartition("/")
+        key, _, suffix = base.partition(".")
+        kind = "jpg" if suffix.lower() in _SUFFIXES else suffix.lower()
+        if kind in kinds:
+            samples[folder + slash + key][kinds.index(kind)] = name
+    labelled = [sample for sample in samples.values() if all(sample[:2])]
     if not labelled:
         return None
     if storage.repeated:
@@ -49,37 +46,17 @@ def webdataset(storage: Storage, decoder: Decoder, notes: list[str]) -> Layout |
             f"{min(storage.repeated)}: which class belongs to which picture is unknown. Write the "
             "shards again with a key of its own for each sample."
         )
-    if bare := [sample.image for sample in samples if sample.image and not sample.cls]:
+    if bare := [image for image, cls, _ in samples.values() if image and not cls]:
         notes.append(f"Left out, because they have no .cls: {count_of(bare)}.")
-    bar = tqdm(labelled, "classes of the shards", leave=False, disable=None)
-    train, val, _ = by_label(
-        (
-            split_of_path(sample.image.rpartition("/")[0]) or "train",
-            storage.text(sample.cls).strip(),
-            sample.image,
-            wordnet_id(sample.image) or _in_json(storage, sample.json),
-        )
-        for sample in bar
-    )
+
+    def rows() -> Iterator[tuple[str, str, str, str | None]]:
+        bar = tqdm(labelled, "classes of the shards", leave=False, disable=None)
+        for image, cls, json in bar:
+            wnid = wordnet_id(image)
+            if wnid is None and json:  # such as in the path of the original file
+                wnid = wordnet_id(storage.text(json), anywhere=True)
+            split = split_of_path(image.rpartition("/")[0]) or "train"
+            yield split, storage.text(cls).strip(), image, wnid
+
+    train, val, _ = by_label(rows())
     return Layout("WebDataset", train, val, {}, Files.of(storage, decoder))
-
-
-def _samples(storage: Storage) -> Iterator[_Sample]:
-    """The files that have a key in common, in the order of the keys."""
-    samples: dict[str, _Sample] = defaultdict(_Sample)
-    for name in storage.files:
-        folder, slash, base = name.rpartition("/")
-        key, _, suffix = base.partition(".")
-        suffix = suffix.lower()
-        if suffix in _SUFFIXES:
-            samples[folder + slash + key].image = name
-        elif suffix == "cls":
-            samples[folder + slash + key].cls = name
-        elif suffix == "json":
-            samples[folder + slash + key].json = name
-    yield from samples.values()
-
-
-def _in_json(storage: Storage, name: str) -> str | None:
-    """The only WordNet id in the .json of a sample, such as in the path of the original file."""
-    return wordnet_id(storage.text(name), anywhere=True) if name else None
