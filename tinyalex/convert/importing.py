@@ -150,8 +150,10 @@ def _contents(weights: Path, kind: str, files: dict[str, tuple[Path, str]]) -> C
             with damage_refused(path):
                 chain = caffe_reader.read_prototxt(path)
         return caffe_reader.read(weights, chain)
-    readers = {"pth": pth.read, "safetensors": safetensors.read, "onnx": onnx_reader.read}
-    return readers.get(kind, npy.read)(weights)
+    readers = {
+        "pth": pth.read, "safetensors": safetensors.read, "onnx": onnx_reader.read, "npy": npy.read,
+    }  # fmt: skip
+    return readers[kind](weights)
 
 
 def _understood(
@@ -232,7 +234,8 @@ def _fitting(contents: Contents, names: list[str], source: Source) -> list[str]:
 
 def _check_rest(path: Path, contents: Contents, names: list[str], network: Architecture) -> None:
     """Raise CheckpointError if the file has tensors that the network has no place for."""
-    wanted = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")} | {"mean"}
+    wanted = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    wanted.add("mean")  # what tinyalex writes beside them
     if rest := [name for name in contents.tensors if name not in wanted]:
         raise CheckpointError(
             f"{path} has more than the weights of {network.name}: {', '.join(rest[:3])}, "

@@ -50,7 +50,7 @@ def check(
         if report.usable:
             layout = recognise(storage, Decoder(size, max_pixels, strict=True), classes_at, notes)
     except DataError as error:
-        report.findings.append(_as_finding(error))
+        report.findings.append(Finding(str(error), "", fatal=True))
     if not report.usable:
         return report
     report.layout = layout.kind
@@ -61,7 +61,7 @@ def check(
     try:
         check_trainable(storage, layout.train)
     except DataError as error:
-        report.findings.append(_as_finding(error))
+        report.findings.append(Finding(str(error), "", fatal=True))
     if layout.val is None and max(map(len, layout.train.values()), default=0) == 1:
         notes.append(NO_SECOND)
     elif layout.val is not None:
@@ -78,11 +78,6 @@ def check(
     if against is not None:
         report.findings += _changed_images(hashes, against)
     return report
-
-
-def _as_finding(error: DataError) -> Finding:
-    """The message of an error has its remedy in it."""
-    return Finding(str(error), "", fatal=True)
 
 
 def _count(groups: Groups, titles: dict[str, str]) -> Count:
