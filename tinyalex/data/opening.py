@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from tinyalex.data.builtin import builtin_dataset
+from tinyalex.data import builtin
 from tinyalex.data.dataset import Dataset, Split
 from tinyalex.data.decode import RULE, Decoder
 from tinyalex.data.formats.cifar import cifar
@@ -53,7 +53,7 @@ def open_data(
     Raises DataError, saying what was found and what to do, if it is none of the known layouts.
     """
     if path is None:
-        return builtin_dataset(size=size)
+        return builtin.builtin_dataset(size=size)
     path = Path(path)
     storage = open_storage(path)
     notes: list[str] = []
