@@ -280,7 +280,8 @@ def test_webdataset(tmp_path: Path, how: str) -> None:
         path = tmp_path / "wds"
         for name, data in made.items():
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                archive.extractall(path / name.removesuffix(".tar"), filter="data")
+                inside = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}
+            written(path / name.removesuffix(".tar"), inside)
     all_right(path)
 
 
