@@ -40,7 +40,7 @@ def test_the_time_is_told_once_and_not_of_fewer_steps(tmp_path):
 def test_a_long_run_names_a_smaller_network_with_its_time(tmp_path):
     data = str(pictures(tmp_path / "data", train=8, val=1))
     config = Config(
-        data=data, arch="cifar-18pct", batch_size=1, epochs=10**7, max_steps=10**7,  # hours, however fast
+        data=data, arch="cifar-18pct", batch_size=1, epochs=10**7, max_steps=10**7,
         output_dir=str(tmp_path / "run"),
     )  # fmt: skip
     lines = []
