@@ -17,7 +17,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -107,7 +107,11 @@ class Ranks:
             kinds: self._cut(*functions) for kinds, functions in ops.fusions.items()
         }
         self.sent: Counter[str] = Counter()
-        self.mover = Mover() if team.threaded and carrier is None else None
+
+    @cached_property
+    def mover(self) -> Mover | None:
+        """Thread for gradients, begun with the first one; none where the carrier needs none."""
+        return Mover() if self.team.threaded and self.carrier is self.team else None
 
     def __getattr__(self, name: str) -> Any:
         """A layer's forward or backward."""
@@ -234,11 +238,10 @@ class Ranks:
     # Layers.
 
     def _forward(
-        self, function: Callable[..., Any], x: Cut | Later, *arguments: Any
+        self, function: Callable[..., Any], given: Cut | Later, *arguments: Any
     ) -> tuple[Array, Cache]:
-        """y, cut as x is; or by neuron, if the weights are."""
-        if isinstance(x, Later):  # outputs of frozen rows
-            x = self._images(x.whole, x.role)
+        """y, cut as x is, the input that is given; or by neuron, if the weights are."""
+        x: Cut = self._met(given, 0)  # what frozen rows have put out is whole, as masks are
         below, parts, axis, count = None, x.parts, x.axis, x.count
         if arguments and isinstance(weights := arguments[0], Neurons):
             below, axis, count = Below(x.count, x.axis, x.parts[0].shape), 1, weights.count
@@ -253,7 +256,7 @@ class Ranks:
         return Cut(ys, count, axis), (caches, below)
 
     def _met(self, argument: Any, axis: int) -> Any:
-        """A mask or labels, cut as the activation that they meet is; anything else as it is."""
+        """Cut what is a Later as the activation that it meets is; anything else stays as it is."""
         if not isinstance(argument, Later):
             return argument
         whole, role = argument.whole, argument.role

@@ -84,8 +84,8 @@ class Gradient:
         own = self.parts[team.rank]
         self.terms = {k: np.empty_like(own) for k in team.others()}
         self.sends = sum(part.nbytes + own.nbytes for part in self.others.values())
-        self.tags = [team.tag(), team.tag()]
-        self.come = carrier.exchange(self.others, self.terms, self.tags[0])
+        self.come = carrier.exchange(self.others, self.terms, team.tag())
+        self.tag = team.tag()  # asked for here, where all ranks are in one order
 
     def travel(self, wait: Callable[[Callable[[], bool]], object]) -> None:
         """Add the terms, and hand the sum on; `wait` waits until something is done."""
@@ -95,7 +95,7 @@ class Gradient:
         total = tree_sum(terms)
         if rank:
             own[...] = total
-        wait(self.carrier.exchange(dict.fromkeys(self.others, own), self.others, self.tags[1]))
+        wait(self.carrier.exchange(dict.fromkeys(self.others, own), self.others, self.tag))
         self.terms, self.there = {}, True
 
     def ended(self) -> bool:
